@@ -1,1 +1,2 @@
-//! placeholder of the first build
+//! The user agent: one call is a dialog, an ICE agent and a stream.
+#![forbid(unsafe_code)]

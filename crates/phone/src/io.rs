@@ -1,0 +1,111 @@
+//! What goes into and comes out of a [`Phone`](crate::Phone): no sockets, no clock, no devices.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::event::PhoneEvent;
+
+/// One call of a phone, for its whole life. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallKey(pub u64);
+
+/// One wish for a media socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BindRequest(pub u64);
+
+/// One stream connection (SIP over TCP). The phone numbers those it opens; whoever accepts one
+/// asks [`Phone::accepted_connection`](crate::Phone::accepted_connection) for a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Connection(pub u64);
+
+/// One name that is being resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResolveQuery(pub u64);
+
+/// One frame of sound: 20 ms, 48 kHz, mono.
+pub type Frame = [i16; ringtrue_media::FRAME];
+
+/// One address of one of the host's interfaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The interface's name, as `eth0`.
+    pub name: String,
+    /// One of its addresses.
+    pub address: IpAddr,
+    /// The length of the address's network prefix in bits.
+    pub prefix_len: u8,
+    /// Whether the default route of this address family leaves here.
+    pub default_route: bool,
+}
+
+/// What the phone wants done, and what it tells.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a datagram from one of the phone's sockets (SIP or media).
+    Datagram {
+        /// The local address of the socket, as it was bound.
+        local: SocketAddr,
+        /// The destination.
+        to: SocketAddr,
+        /// The bytes.
+        payload: Vec<u8>,
+    },
+    /// Bind a UDP socket for media on this address, any port; answer with
+    /// [`Phone::handle_bound`](crate::Phone::handle_bound).
+    Bind {
+        /// Which wish this is.
+        request: BindRequest,
+        /// The address to bind to.
+        address: IpAddr,
+    },
+    /// Close a media socket.
+    Unbind {
+        /// The local address of the socket.
+        local: SocketAddr,
+    },
+    /// Open a TCP connection; answer with `handle_connected` or `handle_closed`.
+    Connect {
+        /// The number that it gets.
+        connection: Connection,
+        /// The destination.
+        to: SocketAddr,
+    },
+    /// Send bytes on a connection.
+    Stream {
+        /// The connection.
+        connection: Connection,
+        /// The bytes.
+        payload: Vec<u8>,
+    },
+    /// Close a connection.
+    Close {
+        /// The connection.
+        connection: Connection,
+    },
+    /// Resolve a host name to addresses (A and AAAA); answer with `handle_resolved`.
+    Resolve {
+        /// Which query this is.
+        query: ResolveQuery,
+        /// The name.
+        host: String,
+    },
+    /// Open microphone and speaker for a call: from now on call
+    /// [`Phone::handle_captured`](crate::Phone::handle_captured) every 20 ms.
+    OpenSound {
+        /// The call.
+        call: CallKey,
+    },
+    /// Play a frame: one every 20 ms while the call is answered.
+    Play {
+        /// The call.
+        call: CallKey,
+        /// The sound.
+        frame: Box<Frame>,
+    },
+    /// Close microphone and speaker of a call.
+    CloseSound {
+        /// The call.
+        call: CallKey,
+    },
+    /// Something happened that users and scripts want to know.
+    Event(PhoneEvent),
+}

@@ -1,0 +1,119 @@
+//! What a phone is told before it starts.
+
+use std::time::Duration;
+
+use ringtrue_media::Codec;
+
+/// Whether ICE is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IceUse {
+    /// Used, and done without for peers that have none. The default.
+    On,
+    /// Not used (`--no-ice`): an ordinary phone, every ring unverified.
+    Off,
+    /// Peers without ICE are refused (`--require-ice`).
+    Required,
+}
+
+/// When a call with ICE rings (`ring` in the settings).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingWhen {
+    /// Only with a proof. The default.
+    Verified,
+    /// With a proof, or without one after the patience.
+    PreferVerified,
+    /// At once, checking afterwards: the ordinary phone of the demo.
+    AtOnce,
+}
+
+/// What an incoming call is answered with (`--answer`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerWhen {
+    /// When the user says so.
+    Asked,
+    /// This long after the ringing began; zero is `auto`.
+    After(Duration),
+    /// Never: it rings until the caller gives up.
+    Never,
+}
+
+/// User name and password for digest. `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login")
+            .field("user", &self.user)
+            .field("password", &"…")
+            .finish()
+    }
+}
+
+/// Everything a phone is told before it starts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who I am, as `sip:alice@example.org`.
+    pub aor: String,
+    /// The outbound proxy; its `transport` parameter counts.
+    pub proxy: Option<String>,
+    /// Credentials for digest.
+    pub login: Option<Login>,
+    /// STUN servers as `host` or `host:port`, names or addresses.
+    pub stun_servers: Vec<String>,
+    /// Whether ICE is used.
+    pub ice: IceUse,
+    /// When a call with ICE rings.
+    pub ring: RingWhen,
+    /// How long a proof is waited for.
+    pub patience: Duration,
+    /// The Ta that we signal, 5 to 50 ms.
+    pub pacing: Duration,
+    /// How long gathering may take.
+    pub gather_patience: Duration,
+    /// Whether the controlling side sends the updated offer after nomination to `ice2` peers too.
+    pub updated_offer: bool,
+    /// The codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// What an incoming call is answered with.
+    pub answer: AnswerWhen,
+    /// Whether to register.
+    pub register: bool,
+    /// How many calls at a time; more are refused as busy.
+    pub max_calls: usize,
+    /// Gathered candidate sets held ready for incoming calls.
+    pub warm_sets: usize,
+    /// Hang up after that long connected.
+    pub duration: Option<Duration>,
+    /// How long a ringing call is waited for.
+    pub answer_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            aor: "sip:anonymous@localhost".to_owned(),
+            proxy: None,
+            login: None,
+            stun_servers: Vec::new(),
+            ice: IceUse::On,
+            ring: RingWhen::Verified,
+            patience: Duration::from_secs(10),
+            pacing: Duration::from_millis(20),
+            gather_patience: Duration::from_millis(500),
+            updated_offer: true,
+            codecs: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],
+            answer: AnswerWhen::Asked,
+            register: false,
+            max_calls: 4,
+            warm_sets: 0,
+            duration: None,
+            answer_timeout: Duration::from_secs(180),
+        }
+    }
+}

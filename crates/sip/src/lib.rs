@@ -1,1 +1,12 @@
-//! placeholder of the first build
+//! Sans-IO SIP.
+//!
+//! - [`message`], [`uri`]: messages as bytes and as types (RFC 3261).
+//! - [`sdp`]: session descriptions, offers and answers with ICE (RFC 8866, RFC 3264, RFC 8839).
+
+#![forbid(unsafe_code)]
+
+pub mod message;
+mod params;
+pub mod sdp;
+mod syntax;
+pub mod uri;

@@ -1,0 +1,1 @@
+//! Session descriptions, offers and answers (RFC 8866, RFC 3264, RFC 8839).

@@ -1,0 +1,277 @@
+//! TCP connections and listeners. Each runs as a task of its own and tells the driver what
+//! happens by a message.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::Incident;
+use crate::Connection;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last bytes may take to leave when the program ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+/// How many writes may wait for a slow peer before the connection is given up.
+const WRITES_WAITING: usize = 256;
+/// How many accepted connections are kept at a time: a bound against whoever opens them for fun.
+const ACCEPTED_MAX: usize = 64;
+/// How much is read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// The connections that are open or about to be.
+pub(super) struct Connections {
+    inbox: mpsc::Sender<Incident>,
+    open: HashMap<Connection, Open>,
+    /// Connections that were closed from here and still write what they were given.
+    closing: Vec<JoinHandle<()>>,
+    listeners: Vec<JoinHandle<()>>,
+    /// What connections leave from, where `--bind` says so.
+    leave_from: Vec<IpAddr>,
+}
+
+struct Open {
+    writes: mpsc::Sender<Vec<u8>>,
+    task: JoinHandle<()>,
+    accepted: bool,
+}
+
+impl Connections {
+    pub(super) fn new(inbox: mpsc::Sender<Incident>, leave_from: Vec<IpAddr>) -> Self {
+        Self {
+            inbox,
+            open: HashMap::new(),
+            closing: Vec::new(),
+            listeners: Vec::new(),
+            leave_from,
+        }
+    }
+
+    /// Accepts connections on this address from now on.
+    pub(super) async fn listen(&mut self, address: SocketAddr) -> std::io::Result<()> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => {
+                let socket = TcpSocket::new_v6()?;
+                socket2::SockRef::from(&socket).set_only_v6(true)?;
+                socket
+            }
+        };
+        // A port whose old connections linger in TIME-WAIT is free all the same.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(128)?;
+        let inbox = self.inbox.clone();
+        self.listeners
+            .push(tokio::spawn(accept(listener, address, inbox)));
+        Ok(())
+    }
+
+    /// Whether one more connection may be accepted.
+    pub(super) fn has_room(&self) -> bool {
+        self.open.values().filter(|open| open.accepted).count() < ACCEPTED_MAX
+    }
+
+    /// Takes an accepted connection over.
+    pub(super) fn adopt(&mut self, connection: Connection, stream: TcpStream) {
+        let (writes, waiting) = mpsc::channel(WRITES_WAITING);
+        let task = tokio::spawn(serve(connection, stream, waiting, self.inbox.clone()));
+        let accepted = true;
+        let open = Open {
+            writes,
+            task,
+            accepted,
+        };
+        self.open.insert(connection, open);
+    }
+
+    /// Opens a connection.
+    pub(super) fn connect(&mut self, connection: Connection, to: SocketAddr) {
+        let (writes, waiting) = mpsc::channel(WRITES_WAITING);
+        let from = self
+            .leave_from
+            .iter()
+            .copied()
+            .find(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_unspecified());
+        let inbox = self.inbox.clone();
+        let task = tokio::spawn(open(connection, from, to, waiting, inbox));
+        let accepted = false;
+        let open = Open {
+            writes,
+            task,
+            accepted,
+        };
+        self.open.insert(connection, open);
+    }
+
+    /// Writes; an error ends the connection, and the driver is to tell so.
+    pub(super) fn write(
+        &mut self,
+        connection: Connection,
+        payload: Vec<u8>,
+    ) -> Result<(), &'static str> {
+        let Some(open) = self.open.get(&connection) else {
+            // Closed meanwhile: the message that says so is already on its way.
+            return Ok(());
+        };
+        match open.writes.try_send(payload) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                open.task.abort();
+                self.open.remove(&connection);
+                Err("the peer does not read what it is sent")
+            }
+        }
+    }
+
+    /// Closes a connection after what was written has left. Nothing is told about it any more.
+    pub(super) fn close(&mut self, connection: Connection) {
+        self.closing.retain(|task| !task.is_finished());
+        // Dropping the sender lets the task write the rest and end.
+        if let Some(Open { task, .. }) = self.open.remove(&connection) {
+            self.closing.push(task);
+        }
+    }
+
+    /// Closes every connection and waits a moment until what was written has left.
+    pub(super) async fn finish(mut self) {
+        let open = std::mem::take(&mut self.open);
+        let mut tasks = std::mem::take(&mut self.closing);
+        tasks.extend(open.into_values().map(|Open { task, .. }| task));
+        let all = async {
+            for task in tasks {
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(FLUSH_TIMEOUT, all).await.is_err() {
+            tracing::debug!("a connection did not take its last bytes");
+        }
+    }
+
+    /// Forgets a connection that has ended; false if it was closed from here before.
+    pub(super) fn ended(&mut self, connection: Connection) -> bool {
+        self.open.remove(&connection).is_some()
+    }
+
+    /// Whether this connection is still wanted.
+    pub(super) fn is_open(&self, connection: Connection) -> bool {
+        self.open.contains_key(&connection)
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        for listener in &self.listeners {
+            listener.abort();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, local: SocketAddr, inbox: mpsc::Sender<Incident>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let local = stream.local_addr().unwrap_or(local);
+                let incident = Incident::Accepted {
+                    stream,
+                    local,
+                    peer,
+                };
+                if inbox.send(incident).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors, say: wait until some are free again.
+                tracing::warn!(%local, %error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn open(
+    connection: Connection,
+    from: Option<IpAddr>,
+    to: SocketAddr,
+    waiting: mpsc::Receiver<Vec<u8>>,
+    inbox: mpsc::Sender<Incident>,
+) {
+    let error = match tokio::time::timeout(CONNECT_TIMEOUT, connect(from, to)).await {
+        Ok(Ok(stream)) => {
+            if inbox.send(Incident::Connected(connection)).await.is_ok() {
+                serve(connection, stream, waiting, inbox).await;
+            }
+            return;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+    };
+    let error = Some(format!("TCP to {to}: {error}"));
+    let _ = inbox.send(Incident::Closed { connection, error }).await;
+}
+
+async fn connect(from: Option<IpAddr>, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if to.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if let Some(from) = from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(to).await
+}
+
+/// Carries bytes both ways until either side has enough.
+async fn serve(
+    connection: Connection,
+    stream: TcpStream,
+    mut waiting: mpsc::Receiver<Vec<u8>>,
+    inbox: mpsc::Sender<Incident>,
+) {
+    // Signalling is small and in a hurry.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+    }
+    let (mut reader, mut writer) = stream.into_split();
+    let read = async {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            match reader.read(&mut chunk).await {
+                Ok(0) => return None,
+                Ok(size) => {
+                    chunk.truncate(size);
+                    if inbox
+                        .send(Incident::Bytes(connection, chunk))
+                        .await
+                        .is_err()
+                    {
+                        return None;
+                    }
+                }
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+    };
+    let write = async {
+        while let Some(payload) = waiting.recv().await {
+            if let Err(error) = writer.write_all(&payload).await {
+                return Some(error.to_string());
+            }
+        }
+        // The driver closed it: say so to the peer, and end.
+        let _ = writer.shutdown().await;
+        None
+    };
+    let error = tokio::select! {
+        error = read => error,
+        error = write => error,
+    };
+    let _ = inbox.send(Incident::Closed { connection, error }).await;
+}

@@ -1,0 +1,455 @@
+//! The tokio driver: it owns what the sans-IO [`Phone`] does not have, sockets, timers, names and
+//! sound, and carries everything to and from it.
+//!
+//! All of it is one task on one thread; tasks for TCP connections and blocking threads for names
+//! and sound devices tell it by messages what happened. After each input the phone's outputs are
+//! carried out until there are none.
+
+mod connections;
+mod error;
+mod interfaces;
+mod sockets;
+mod sound;
+
+use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+pub use error::DriverError;
+pub use sound::Sound;
+
+use crate::{
+    BindRequest, CallKey, Connection, EventKind, Output, Phone, PhoneEvent, ResolveQuery, Settings,
+};
+use connections::Connections;
+use sockets::{Received, Sockets};
+use sound::{Opened, Sounds};
+
+/// How long a phone that shuts down may still wait for answers to its last requests.
+const SHUT_DOWN_MAX: Duration = Duration::from_secs(8);
+/// The largest datagram.
+const DATAGRAM_MAX: usize = 65_535;
+/// How many datagrams of one socket are read before the others get their turn.
+const BATCH: usize = 64;
+/// How long the driver sleeps when nothing is due.
+const NOTHING_DUE: Duration = Duration::from_secs(3600);
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct DriverConfig {
+    /// The phone's settings.
+    pub settings: Settings,
+    /// Addresses to bind SIP to, and the only ones to gather candidates on. Empty: all
+    /// interfaces.
+    pub bind: Vec<BindAddress>,
+    /// The port of those that name none; 0 is any.
+    pub default_port: u16,
+    /// Whether TCP connections are accepted on the same ports.
+    pub accept_tcp: bool,
+    /// Where sound comes from and goes to.
+    pub sound: Sound,
+    /// Whom to call at once.
+    pub target: Option<String>,
+    /// Whether to shut down after the first call.
+    pub once: bool,
+}
+
+/// An address to bind to, with or without a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindAddress {
+    /// The address; unspecified is all of its family.
+    pub ip: IpAddr,
+    /// The port.
+    pub port: Option<u16>,
+}
+
+/// What a user may ask of a running phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Answer a ringing call.
+    Answer(CallKey),
+    /// Decline a ringing call.
+    Decline(CallKey),
+    /// End a call, with CANCEL or BYE as it fits.
+    HangUp(CallKey),
+    /// End every call in order, and then the phone.
+    ShutDown,
+    /// End now: only files are completed.
+    Abort,
+}
+
+/// What a running phone tells.
+#[derive(Debug, Clone)]
+pub enum DriverEvent {
+    /// SIP can be received here.
+    Listening(SocketAddr),
+    /// The phone's own events.
+    Phone(PhoneEvent),
+    /// Something of this host is amiss that the user should know; the phone goes on.
+    Trouble {
+        /// The call that it is about, if any.
+        call: Option<CallKey>,
+        /// One line for people.
+        message: String,
+    },
+}
+
+/// What other tasks tell the driver.
+enum Incident {
+    Accepted {
+        stream: TcpStream,
+        local: SocketAddr,
+        peer: SocketAddr,
+    },
+    Connected(Connection),
+    Bytes(Connection, Vec<u8>),
+    Closed {
+        connection: Connection,
+        error: Option<String>,
+    },
+    Resolved(ResolveQuery, Vec<IpAddr>),
+    SoundOpened {
+        call: CallKey,
+        result: Result<Opened, ringtrue_media::audio::AudioError>,
+    },
+}
+
+/// Runs a phone until it has shut down: on [`Command::ShutDown`], or after the first call with
+/// [`DriverConfig::once`]. Must run inside a tokio runtime with its I/O and time drivers on.
+pub async fn run(
+    config: DriverConfig,
+    mut commands: mpsc::Receiver<Command>,
+    events: impl FnMut(DriverEvent),
+) -> Result<(), DriverError> {
+    let (inbox, mut incidents) = mpsc::channel(256);
+    let mut driver = Driver::start(config, inbox, events).await?;
+    let mut ordered = true;
+    while driver.goes_on() {
+        let wake = driver.next_wake().into();
+        tokio::select! {
+            () = tokio::time::sleep_until(wake) => {}
+            ready = poll_fn(|cx| driver.sockets.poll_readable(cx)) => driver.receive(&ready),
+            Some(incident) = incidents.recv() => driver.handle_incident(incident),
+            command = commands.recv(), if ordered => match command {
+                Some(command) => driver.handle_command(command),
+                // Nobody is left who could end it later.
+                None => {
+                    ordered = false;
+                    driver.handle_command(Command::ShutDown);
+                }
+            },
+        }
+        driver.handle_time();
+    }
+    // Tasks that still have something to tell shall not wait for a reader.
+    drop(incidents);
+    driver.finish().await;
+    Ok(())
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nobody asked for it.
+    Open,
+    /// As soon as the phone is idle, at the latest then.
+    By(Instant),
+    /// Now.
+    Now,
+}
+
+struct Driver<E> {
+    phone: Phone,
+    sockets: Sockets,
+    connections: Connections,
+    sounds: Sounds,
+    inbox: mpsc::Sender<Incident>,
+    events: E,
+    buffer: Vec<u8>,
+    once: bool,
+    end: End,
+}
+
+impl<E: FnMut(DriverEvent)> Driver<E> {
+    async fn start(
+        config: DriverConfig,
+        inbox: mpsc::Sender<Incident>,
+        mut events: E,
+    ) -> Result<Self, DriverError> {
+        let named: Vec<IpAddr> = config.bind.iter().map(|bind| bind.ip).collect();
+        let interfaces = interfaces::list(&named)?;
+        let mut sockets = Sockets::default();
+        let mut connections = Connections::new(inbox.clone(), named);
+        let sip = bind_sip(&config, &mut sockets)?;
+        Sounds::check(&config.sound)?;
+        let seed = SysRng
+            .try_next_u64()
+            .map_err(|error| DriverError::Random(error.to_string()))?;
+        let now = Instant::now();
+        let mut phone = Phone::new(
+            config.settings,
+            interfaces,
+            sip.clone(),
+            seed,
+            now,
+            SystemTime::now(),
+        )
+        .map_err(|error| DriverError::Settings(error.to_string()))?;
+        for address in &sip {
+            if config.accept_tcp {
+                if let Err(error) = connections.listen(*address).await {
+                    let message = format!("no SIP over TCP on {address}: {error}");
+                    events(DriverEvent::Trouble {
+                        call: None,
+                        message,
+                    });
+                }
+            }
+            events(DriverEvent::Listening(*address));
+        }
+        if let Some(target) = &config.target {
+            phone
+                .call(now, target)
+                .map_err(|error| DriverError::Target(error.to_string()))?;
+        }
+        let mut driver = Self {
+            phone,
+            sockets,
+            connections,
+            sounds: Sounds::new(config.sound, inbox.clone()),
+            inbox,
+            events,
+            buffer: vec![0; DATAGRAM_MAX],
+            once: config.once,
+            end: End::Open,
+        };
+        driver.drain();
+        Ok(driver)
+    }
+
+    fn goes_on(&self) -> bool {
+        match self.end {
+            End::Open => true,
+            End::By(limit) => !self.phone.is_idle() && Instant::now() < limit,
+            End::Now => false,
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let limit = match self.end {
+            End::By(limit) => Some(limit),
+            End::Open | End::Now => None,
+        };
+        [self.phone.poll_timeout(), self.sounds.poll_timeout(), limit]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + NOTHING_DUE)
+    }
+
+    /// Everything that is due by now.
+    fn handle_time(&mut self) {
+        let now = Instant::now();
+        while let Some((call, frame)) = self.sounds.poll_captured(now) {
+            self.phone.handle_captured(now, call, &frame);
+            self.drain();
+        }
+        if self.phone.poll_timeout().is_some_and(|due| due <= now) {
+            self.phone.handle_timeout(now);
+            self.drain();
+        }
+    }
+
+    fn receive(&mut self, ready: &[SocketAddr]) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for local in ready {
+            for _ in 0..BATCH {
+                match self.sockets.receive(*local, &mut buffer) {
+                    Received::Datagram(size, from) => {
+                        let payload = buffer.get(..size).unwrap_or_default();
+                        let now = Instant::now();
+                        self.phone.handle_datagram(now, *local, from, payload);
+                        self.drain();
+                    }
+                    Received::Nothing => {}
+                    Received::Empty => break,
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn handle_incident(&mut self, incident: Incident) {
+        let now = Instant::now();
+        match incident {
+            Incident::Accepted {
+                stream,
+                local,
+                peer,
+            } => {
+                if self.connections.has_room() {
+                    let connection = self.phone.accepted_connection(local, peer);
+                    self.connections.adopt(connection, stream);
+                } else {
+                    tracing::warn!(%peer, "too many connections: one more was closed");
+                }
+            }
+            Incident::Connected(connection) if self.connections.is_open(connection) => {
+                self.phone.handle_connected(now, connection);
+            }
+            Incident::Bytes(connection, bytes) if self.connections.is_open(connection) => {
+                self.phone.handle_stream(now, connection, &bytes);
+            }
+            Incident::Connected(_) | Incident::Bytes(..) => {}
+            Incident::Closed { connection, error } => {
+                if self.connections.ended(connection) {
+                    self.phone.handle_closed(now, connection, error);
+                }
+            }
+            Incident::Resolved(query, addresses) => {
+                self.phone.handle_resolved(now, query, addresses);
+            }
+            Incident::SoundOpened { call, result } => match result {
+                Ok(opened) => self.sounds.opened(call, opened),
+                Err(error) => {
+                    self.trouble(Some(call), error.to_string());
+                    self.phone.hang_up(now, call);
+                }
+            },
+        }
+        self.drain();
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Answer(call) => self.phone.answer(now, call),
+            Command::Decline(call) => self.phone.decline(now, call),
+            Command::HangUp(call) => self.phone.hang_up(now, call),
+            Command::ShutDown => self.shut_down(now),
+            Command::Abort => self.end = End::Now,
+        }
+        self.drain();
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        if self.end == End::Open {
+            self.end = End::By(now + SHUT_DOWN_MAX);
+            self.phone.shut_down(now);
+        }
+    }
+
+    /// Carries out what the phone wants until it wants nothing more.
+    fn drain(&mut self) {
+        while let Some(output) = self.phone.poll_output() {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Datagram { local, to, payload } => self.sockets.send(local, to, &payload),
+            Output::Bind { request, address } => self.bind_media(request, address),
+            Output::Unbind { local } => self.sockets.close(local),
+            Output::Connect { connection, to } => self.connections.connect(connection, to),
+            Output::Stream {
+                connection,
+                payload,
+            } => self.write(connection, payload),
+            Output::Close { connection } => self.connections.close(connection),
+            Output::Resolve { query, host } => self.resolve(query, host),
+            Output::OpenSound { call } => self.sounds.open(Instant::now(), call),
+            Output::Play { call, frame } => {
+                if let Err(error) = self.sounds.play(call, &frame) {
+                    self.trouble(Some(call), error.to_string());
+                }
+            }
+            Output::CloseSound { call } => {
+                if let Err(error) = self.sounds.close(call) {
+                    self.trouble(Some(call), error.to_string());
+                }
+            }
+            Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn tell(&mut self, event: PhoneEvent) {
+        let ended = matches!(event.kind, EventKind::Ended { .. });
+        if let (EventKind::Answered { .. }, Some(call)) = (&event.kind, &event.call) {
+            self.sounds.answered(call.key);
+        }
+        (self.events)(DriverEvent::Phone(event));
+        if ended && self.once {
+            self.shut_down(Instant::now());
+        }
+    }
+
+    fn trouble(&mut self, call: Option<CallKey>, message: String) {
+        (self.events)(DriverEvent::Trouble { call, message });
+    }
+
+    fn bind_media(&mut self, request: BindRequest, address: IpAddr) {
+        let result = self
+            .sockets
+            .bind_any_port(address)
+            .map_err(|error| error.to_string());
+        self.phone.handle_bound(Instant::now(), request, result);
+    }
+
+    fn write(&mut self, connection: Connection, payload: Vec<u8>) {
+        if let Err(error) = self.connections.write(connection, payload) {
+            let error = Some(error.to_owned());
+            self.phone.handle_closed(Instant::now(), connection, error);
+        }
+    }
+
+    fn resolve(&mut self, query: ResolveQuery, host: String) {
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let addresses = match tokio::net::lookup_host((host.as_str(), 0)).await {
+                Ok(found) => found.map(|address| address.ip()).collect(),
+                Err(error) => {
+                    tracing::debug!(%host, %error, "a name does not resolve");
+                    Vec::new()
+                }
+            };
+            let _ = inbox.send(Incident::Resolved(query, addresses)).await;
+        });
+    }
+
+    /// Completes files and lets connections write what they were given.
+    async fn finish(mut self) {
+        for error in self.sounds.close_all() {
+            self.trouble(None, error.to_string());
+        }
+        if self.end != End::Now {
+            self.connections.finish().await;
+        }
+    }
+}
+
+/// Binds the SIP sockets.
+fn bind_sip(config: &DriverConfig, sockets: &mut Sockets) -> Result<Vec<SocketAddr>, DriverError> {
+    let everywhere = BindAddress {
+        ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: None,
+    };
+    let wanted = if config.bind.is_empty() {
+        std::slice::from_ref(&everywhere)
+    } else {
+        &config.bind
+    };
+    let bind = |wanted: &BindAddress| {
+        let port = wanted.port.unwrap_or(config.default_port);
+        let address = SocketAddr::new(wanted.ip, port);
+        sockets
+            .bind(address)
+            .map_err(|error| DriverError::bind(address, &error))
+    };
+    wanted.iter().map(bind).collect()
+}

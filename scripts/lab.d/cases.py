@@ -1,0 +1,251 @@
+"""The calls of the laboratory: who calls whom from behind what, what is
+expected, and how the outcome is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+
+import trace
+from foreign import FOREIGN, Baresip
+from network import NAT_KINDS
+from phones import Ringtrue
+from servers import PROXY, STUN, STUN_OTHER
+
+ALICE_TONE, BOB_TONE = 880, 440
+TALK = 4                 # seconds of a call
+HEARD_ENOUGH = 3.0       # seconds of the other's tone in it
+PATHLESS_LIMIT = 12.0    # seconds until a call without a path has ended
+SERVERS = {PROXY, STUN, STUN_OTHER}
+BEHIND_ONE = "behind-one"
+
+
+@dataclasses.dataclass
+class Case:
+    """One call. `caller_phone` and `callee_phone` are "ringtrue" or a foreign one's name."""
+
+    caller: str
+    callee: str
+    expected: str                     # connected, no path, unverified, refused, held, ordinary
+    caller_phone: str = "ringtrue"
+    callee_phone: str = "ringtrue"
+    label: str = ""
+    caller_options: tuple = ()
+    callee_options: tuple = ()
+
+    @property
+    def name(self):
+        return self.label or f"{self.caller}:{self.callee}"
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of it, and every expectation that it failed."""
+
+    rang: bool = False
+    verified: object = None
+    a_to_b: object = None
+    b_to_a: object = None
+    exits: tuple = (None, None)
+    seconds: float = 0.0
+    failures: list = dataclasses.field(default_factory=list)
+
+    @property
+    def both_heard(self):
+        return all(heard is not None and heard.total >= HEARD_ENOUGH for heard in (self.a_to_b, self.b_to_a))
+
+    def expect(self, truth, otherwise):
+        if not truth:
+            self.failures.append(otherwise)
+
+
+def direct_path(caller, callee):
+    """Whether two NATs let a direct path through (relays aside)."""
+    kinds = {caller, callee}
+    return "udp-blocked" not in kinds and kinds not in ({"symmetric"}, {"symmetric", "port-restricted"})
+
+
+def pairings():
+    """Every pairing of the NAT kinds, two phones behind one NAT, and the settings that decide on ICE."""
+    cases = [Case(a, b, "connected" if direct_path(a, b) else "no path")
+             for a, b in itertools.product(NAT_KINDS, repeat=2)]
+    cases += [Case(BEHIND_ONE, kind, "connected") for kind in NAT_KINDS if kind not in ("open", "udp-blocked")]
+    cases.append(Case("open", "open", "unverified", label="no-ice", caller_options=("--no-ice",)))
+    cases.append(Case("open", "open", "refused", label="require-ice",
+                      caller_options=("--no-ice",), callee_options=("--require-ice",)))
+    return cases
+
+
+SHORT = ["open:open", "port-restricted:port-restricted", "full-cone:symmetric", "symmetric:symmetric",
+         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "no-ice", "require-ice"]
+
+
+def foreign_calls():
+    """Today's phones call ringtrue and are held until the proof; ringtrue calls them."""
+    cases = []
+    for phone, kind in FOREIGN.items():
+        if not kind.can_ice:
+            cases.append(Case("open", "open", "unverified", phone, "ringtrue"))
+            cases.append(Case("open", "open", "unverified", "ringtrue", phone))
+            continue
+        for nat in ("open", "address-restricted", "port-restricted"):
+            cases.append(Case(nat, nat, "held", phone, "ringtrue"))
+            cases.append(Case(nat, nat, "unverified", "ringtrue", phone))
+        cases.append(Case("port-restricted", "symmetric", "no path", phone, "ringtrue"))
+    for case in cases:
+        case.label = f"{case.caller_phone} > {case.callee_phone} {case.caller}:{case.callee}"
+    return cases
+
+
+def ordinary_calls():
+    """The same pairings with today's phones on both sides: what Ringtrue is measured against."""
+    return [Case(c.caller, c.callee, "ordinary", "baresip", "baresip") for c in pairings() if not c.label]
+
+
+class Call:
+    """Runs one case in namespaces of its own."""
+
+    def __init__(self, internet, case, number, directory, binary):
+        self.internet, self.case, self.binary = internet, case, binary
+        self.tag = f"{number}"
+        self.directory = directory / case.name.replace(" ", "_").replace(">", "to").replace(":", "_")
+        self.directory.mkdir(parents=True)
+        self.before = set()
+
+    def run(self):
+        alice_host, bob_host, namespaces = self._hosts()
+        alice = self._phone(self.case.caller_phone, alice_host, "alice", ALICE_TONE)
+        bob = self._phone(self.case.callee_phone, bob_host, "bob", BOB_TONE)
+        capture = trace.Capture(bob_host, self.directory / "bob.pcap")
+        try:
+            outcome = self._talk(alice, bob)
+        finally:
+            alice.stop()
+            bob.stop()
+            capture.stop()
+            self.internet.discard(namespaces)
+        story = trace.callee_story(capture.path, bob_host.address, SERVERS)
+        self._measure(outcome, alice, bob, story)
+        self._judge(outcome, alice, bob, story)
+        return outcome
+
+    def _hosts(self):
+        """The two hosts, and all namespaces that are to go with them."""
+        a, b = self.tag + "a", self.tag + "b"
+        if self.case.caller == BEHIND_ONE:
+            router = self.internet.nat(a + "-nat", self.case.callee, "192.168.1")
+            alice, bob = self.internet.namespace(a), self.internet.namespace(b)
+            self.internet.join(alice, router, "192.168.1", 10)
+            self.internet.join(bob, router, "192.168.1", 20)
+        else:
+            alice = self.internet.host(a, self.case.caller)
+            bob = self.internet.host(b, self.case.callee, lan="192.168.2", number=20)
+        names = {f"{self.internet.prefix}-{name}" for name in (a, b, a + "-nat", b + "-nat")}
+        return alice, bob, [n for n in self.internet.namespaces if n.name in names]
+
+    def _phone(self, name, host, user, tone):
+        user += self.tag
+        if name == "ringtrue":
+            return Ringtrue(self.binary, host, self.directory, user, tone)
+        return FOREIGN[name](host, self.directory, user, tone)
+
+    def _talk(self, alice, bob):
+        outcome = Outcome()
+        caller_tcp, callee_tcp = self.case.caller == "udp-blocked", self.case.callee == "udp-blocked"
+        if isinstance(bob, Ringtrue):
+            registered = bob.listen(tcp=callee_tcp, more=self.case.callee_options)
+        else:
+            registered = bob.listen(tcp=callee_tcp)
+        outcome.expect(registered, "the callee did not register")
+        started = time.monotonic()
+        if isinstance(alice, Ringtrue):
+            alice.call(bob.user, TALK, tcp=caller_tcp, more=self.case.caller_options)
+            alice_exit = alice.await_end(30)
+            outcome.seconds = time.monotonic() - started
+        else:
+            alice.call(bob.user, tcp=caller_tcp)
+            alice_exit = None
+            self._await_foreign_caller(alice, bob)
+            outcome.seconds = time.monotonic() - started
+        bob_exit = bob.await_end(4) if isinstance(bob, Ringtrue) else None
+        outcome.exits = (alice_exit, bob_exit)
+        return outcome
+
+    def _await_foreign_caller(self, alice, bob):
+        """Lets it talk for a while once it was answered; SIPp hangs up by itself."""
+        if isinstance(bob, Ringtrue):
+            if bob.await_event("answered", 15) is None:
+                return
+        else:
+            # Ordinary phones may need seconds to find their path after the answer.
+            alice.await_output(alice.established, 8)
+            time.sleep(3)
+        time.sleep(TALK + 1)
+        alice.hang_up()
+        time.sleep(0.5)
+
+    def _measure(self, outcome, alice, bob, story):
+        outcome.a_to_b = bob.heard(ALICE_TONE)
+        outcome.b_to_a = alice.heard(BOB_TONE)
+        if getattr(bob, "echoes", False):
+            outcome.a_to_b = outcome.b_to_a = alice.heard(ALICE_TONE)
+        if getattr(alice, "echoes", False):
+            outcome.a_to_b = outcome.b_to_a = bob.heard(BOB_TONE)
+        outcome.rang = story.ringing is not None or (isinstance(bob, Ringtrue) and bob.rang())
+        for phone in (bob, alice):
+            if isinstance(phone, Ringtrue):
+                outcome.verified = phone.verified()
+                break
+        else:
+            outcome.verified = not story.rang_before_proof if outcome.rang else None
+
+    def _judge(self, outcome, alice, bob, story):
+        getattr(self, "_judge_" + self.case.expected.replace(" ", "_"))(outcome, alice, bob, story)
+
+    def _judge_connected(self, outcome, alice, bob, story):
+        outcome.expect(outcome.exits == (0, 0), f"exit codes {outcome.exits}, expected 0 and 0")
+        self._judge_proven_ring(outcome, bob, story)
+        outcome.expect(alice.order_of("path_validated", "ringing", "answered"),
+                       "the caller's log lacks path_validated, ringing, answered in this order")
+        outcome.expect(alice.verified() is True, "the caller's ring was not verified")
+        outcome.expect(outcome.both_heard, "not heard both ways")
+
+    def _judge_held(self, outcome, alice, bob, story):
+        """A foreign caller: the ring waits for the proof all the same."""
+        self._judge_proven_ring(outcome, bob, story)
+        outcome.expect(outcome.exits[1] == 0, f"the callee's exit code is {outcome.exits[1]}")
+        outcome.expect(outcome.both_heard, "not heard both ways")
+
+    @staticmethod
+    def _judge_proven_ring(outcome, bob, story):
+        outcome.expect(outcome.rang, "the callee did not ring")
+        outcome.expect(bob.verified() is True, "the callee's ring was not verified")
+        outcome.expect(bob.order_of("path_validated", "ringing", "answered"),
+                       "the callee's log lacks path_validated, ringing, answered in this order")
+        outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
+
+    def _judge_no_path(self, outcome, alice, bob, story):
+        outcome.expect(not outcome.rang and story.answered is None, "the callee rang")
+        outcome.expect(bob.first("missed") is not None, "the callee's log has no missed call")
+        outcome.expect(outcome.exits[1] == 3, f"the callee's exit code is {outcome.exits[1]}, expected 3")
+        if isinstance(alice, Ringtrue):
+            outcome.expect(outcome.exits[0] == 3, f"the caller's exit code is {outcome.exits[0]}, expected 3")
+            outcome.expect(alice.first("ended", status=480) is not None, "the caller did not end with 480")
+            outcome.expect(outcome.seconds <= PATHLESS_LIMIT, f"took {outcome.seconds:.1f} s")
+
+    def _judge_unverified(self, outcome, alice, bob, story):
+        for phone in (alice, bob):
+            if isinstance(phone, Ringtrue):
+                outcome.expect(phone.verified() is False, f"{phone.user}: ringing is not marked verified:false")
+        for status in outcome.exits:
+            outcome.expect(status in (0, None), f"exit codes {outcome.exits}")
+        outcome.expect(outcome.both_heard, "not heard both ways")
+
+    def _judge_refused(self, outcome, alice, bob, story):
+        outcome.expect(not outcome.rang, "the callee rang")
+        outcome.expect(outcome.exits[0] == 4, f"the caller's exit code is {outcome.exits[0]}, expected 4")
+        outcome.expect(alice.first("ended", status=421) is not None, "the caller was not told 421")
+
+    def _judge_ordinary(self, outcome, alice, bob, story):
+        """Nothing is expected of them; the table tells."""

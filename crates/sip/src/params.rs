@@ -98,23 +98,18 @@ fn generic_param(piece: &[u8]) -> Result<(String, Option<String>), ValueError> {
     if !is_token(name) {
         return Err(ValueError("a parameter's name is a token"));
     }
-    match value {
-        Some(value) if value.starts_with(b"\"") => {
-            if !quoted_string(value)?.1.is_empty() {
-                return Err(ValueError("something follows a parameter's quoted string"));
-            }
+    if let Some(value) = value {
+        let is_quoted = value.starts_with(b"\"");
+        if is_quoted && !quoted_string(value)?.1.is_empty() {
+            return Err(ValueError("something follows a parameter's quoted string"));
         }
         // Wider than token and host: many phones put `=`, `/` or `@` here, and nothing is ambiguous.
-        Some(value)
-            if value
-                .iter()
-                .any(|b| *b <= b' ' || b"\",;<>\x7f".contains(b)) =>
-        {
+        let is_plain = |b: &u8| *b > b' ' && !b"\",;<>\x7f".contains(b);
+        if !is_quoted && !value.iter().all(is_plain) {
             return Err(ValueError(
                 "a parameter's value is a token, a host or quoted",
             ));
         }
-        _ => {}
     }
     Ok((text(name), value.map(text)))
 }

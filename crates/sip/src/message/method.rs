@@ -201,12 +201,14 @@ impl StatusCode {
             603 => "Decline",
             604 => "Does Not Exist Anywhere",
             606 => "Not Acceptable",
-            101..=199 => "Progress",
-            201..=299 => "Success",
-            301..=399 => "Redirection",
-            401..=499 => "Request Failure",
-            500..=599 => "Server Failure",
-            _ => "Global Failure",
+            code => match code / 100 {
+                1 => "Progress",
+                2 => "Success",
+                3 => "Redirection",
+                4 => "Request Failure",
+                5 => "Server Failure",
+                _ => "Global Failure",
+            },
         }
     }
 }

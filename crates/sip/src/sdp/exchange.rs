@@ -1,0 +1,246 @@
+//! Offers and answers (RFC 3264).
+
+use ringtrue_ice::{ComponentId, IceDescription};
+use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, TransportProto};
+
+use super::codec::{codecs, payload_types};
+use super::read::{first_audio, remote_media};
+use super::{
+    AnswerRefused, Direction, IceSupport, LocalMedia, Negotiated, RemoteMedia, RtpCodec,
+    SessionDescription, ice,
+};
+
+const BOTH: &[ComponentId] = &[ComponentId::Rtp, ComponentId::Rtcp];
+const RTP_ONLY: &[ComponentId] = &[ComponentId::Rtp];
+
+/// An offer of one audio stream. With rtcp-mux both components are offered all the same, for
+/// the peer that refuses it (RFC 5761 section 5.1.3).
+pub fn offer(local: &LocalMedia) -> Vec<u8> {
+    let mut session = new_session(local, local.ice.as_ref());
+    session.medias.push(offered_media(local));
+    SessionDescription { session }.to_bytes()
+}
+
+/// An offer later in the dialog. `last` is the last description that either side sent: its
+/// streams keep their places, the audio stream anew, the others refused (RFC 3264 section 8).
+pub fn subsequent_offer(last: &SessionDescription, local: &LocalMedia) -> Vec<u8> {
+    let mut session = new_session(local, local.ice.as_ref());
+    session.medias = last.session.medias.iter().map(refused_media).collect();
+    let at = first_audio(&last.session, |_| true).map_or(0, |(at, _)| at);
+    match session.medias.get_mut(at) {
+        Some(media) => *media = offered_media(local),
+        None => session.medias.push(offered_media(local)),
+    }
+    SessionDescription { session }.to_bytes()
+}
+
+/// The answer to `remote_offer`: the first audio stream that has a format in common is
+/// accepted, all others have port 0, and the streams stay in their places.
+pub fn answer(
+    remote_offer: &SessionDescription,
+    local: &LocalMedia,
+) -> Result<(Vec<u8>, Negotiated), AnswerRefused> {
+    let offered = &remote_offer.session;
+    let (at, media) = first_audio(offered, |media| !common(&codecs(media), local).0.is_empty())?;
+    let muxed = local.rtcp_mux && super::read::has_flag(&media.attributes, "rtcp-mux");
+    let remote = remote_media(offered, media, muxed);
+    let (send, receive) = common(&remote.codecs, local);
+
+    let ice = local.ice.as_ref().map(|ours| (ours, &remote.ice));
+    let ours =
+        ice.and_then(|(ours, theirs)| matches!(theirs, IceSupport::Supported(_)).then_some(ours));
+    let mut session = new_session(local, ours);
+    session.medias = offered.medias.iter().map(refused_media).collect();
+    if let Some(accepted) = session.medias.get_mut(at) {
+        let direction = local.direction.limited_by(remote.direction);
+        *accepted = described_media(local, &receive, &media.proto, direction);
+        if muxed {
+            accepted.add_attribute_from_str("rtcp-mux");
+        } else {
+            write_rtcp(local, accepted);
+        }
+        match ice {
+            Some((ours, IceSupport::Supported(_))) => {
+                let components = if muxed { RTP_ONLY } else { BOTH };
+                ice::write_media(ours, components, &mut accepted.attributes);
+            }
+            Some((_, IceSupport::Mismatch)) => accepted.add_attribute_from_str("ice-mismatch"),
+            Some((_, IceSupport::Absent)) | None => {}
+        }
+    }
+    let negotiated = negotiated(local, remote, send, receive, muxed);
+    Ok((SessionDescription { session }.to_bytes(), negotiated))
+}
+
+/// What the answer to our `offer` comes to.
+pub fn read_answer(
+    offer: &LocalMedia,
+    answer: &SessionDescription,
+) -> Result<Negotiated, AnswerRefused> {
+    let session = &answer.session;
+    let send = |media: &Media| common(&answered_codecs(media, offer), offer).0;
+    let (_, media) = first_audio(session, |media| !send(media).is_empty())?;
+    let muxed = offer.rtcp_mux && super::read::has_flag(&media.attributes, "rtcp-mux");
+    let mut remote = remote_media(session, media, muxed);
+    remote.codecs = answered_codecs(media, offer);
+    let (send, _) = common(&remote.codecs, offer);
+    // RFC 3264 section 7: all that was offered may be on its way.
+    Ok(negotiated(offer, remote, send, offer.codecs.clone(), muxed))
+}
+
+/// The answer's formats; a dynamic number without an rtpmap means what the offer said.
+fn answered_codecs(media: &Media, offer: &LocalMedia) -> Vec<RtpCodec> {
+    let described = codecs(media);
+    payload_types(media)
+        .filter_map(|number| {
+            let of = |list: &[RtpCodec]| list.iter().find(|c| c.payload_type == number).cloned();
+            of(&described).or_else(|| of(&offer.codecs).map(|c| RtpCodec { fmtp: None, ..c }))
+        })
+        .collect()
+}
+
+/// What both sides know, in the remote side's order: with the remote parameters, for sending,
+/// sound only; and with ours, for receiving, under the remote side's numbers, since an answer
+/// keeps the numbers of the offer (RFC 3264 section 6.1). Nothing without sound.
+fn common(remote: &[RtpCodec], local: &LocalMedia) -> (Vec<RtpCodec>, Vec<RtpCodec>) {
+    let (mut send, mut receive) = (Vec::new(), Vec::new());
+    for theirs in remote {
+        if let Some(ours) = local.codecs.iter().find(|ours| ours.is_same_format(theirs)) {
+            if theirs.is_sound() {
+                send.push(theirs.clone());
+            }
+            receive.push(RtpCodec {
+                payload_type: theirs.payload_type,
+                ..ours.clone()
+            });
+        }
+    }
+    (send, receive)
+}
+
+fn negotiated(
+    local: &LocalMedia,
+    remote: RemoteMedia,
+    send: Vec<RtpCodec>,
+    receive: Vec<RtpCodec>,
+    muxed: bool,
+) -> Negotiated {
+    let telephone_event = telephone_event(&remote.codecs, &send, local);
+    Negotiated {
+        codecs: send,
+        receive,
+        telephone_event,
+        direction: local.direction.limited_by(remote.direction),
+        rtcp_mux: muxed,
+        remote_rtp: remote.rtp,
+        remote_rtcp: remote.rtcp,
+        ice: if local.ice.is_some() {
+            remote.ice
+        } else {
+            IceSupport::Absent
+        },
+        ptime: remote.ptime,
+    }
+}
+
+/// The digits' payload number: at the clock of the sound (RFC 4733 section 2.1), else any,
+/// because many phones offer 8000 alone beside Opus and read the digit whatever its duration.
+fn telephone_event(remote: &[RtpCodec], send: &[RtpCodec], local: &LocalMedia) -> Option<u8> {
+    let knows_digits = local.codecs.iter().any(RtpCodec::is_telephone_event);
+    let clock = send.first()?.clock_rate;
+    let digits = || {
+        remote
+            .iter()
+            .filter(|c| knows_digits && c.is_telephone_event())
+    };
+    let best = digits()
+        .find(|c| c.clock_rate == clock)
+        .or_else(|| digits().next());
+    best.map(|c| c.payload_type)
+}
+
+fn new_session(local: &LocalMedia, ice: Option<&IceDescription>) -> Session {
+    let ip = local.rtp.ip();
+    let mut origin = Origin::with_ip_addr(local.session_id, local.session_version, ip);
+    // A space would shift the fields of `o=`.
+    let user: String = local
+        .origin_user
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .collect();
+    origin.username = (!user.is_empty()).then_some(user);
+    let mut session = Session::new(origin, "-");
+    session.connection = Some(Connection::from_ip_addr(ip));
+    session.times.push(sdp_types::Time::new(0, 0));
+    if let Some(ice) = ice {
+        ice::write_session(ice, &mut session.attributes);
+    }
+    session
+}
+
+fn offered_media(local: &LocalMedia) -> Media {
+    let profile = TransportProto::RtpAvp.to_string();
+    let mut media = described_media(local, &local.codecs, &profile, local.direction);
+    write_rtcp(local, &mut media);
+    if local.rtcp_mux {
+        media.add_attribute_from_str("rtcp-mux");
+    }
+    if let Some(ice) = &local.ice {
+        ice::write_media(ice, BOTH, &mut media.attributes);
+        ice::write_remote_candidates(ice, &mut media.attributes);
+    }
+    media
+}
+
+fn described_media(
+    local: &LocalMedia,
+    codecs: &[RtpCodec],
+    profile: &str,
+    direction: Direction,
+) -> Media {
+    let numbers: Vec<String> = codecs.iter().map(|c| c.payload_type.to_string()).collect();
+    let mut media = Media::new(
+        MediaType::Audio,
+        local.rtp.port(),
+        TransportProto::RtpAvp,
+        numbers.join(" "),
+    );
+    media.proto = profile.to_owned();
+    for codec in codecs {
+        media.add_attribute_with_value("rtpmap", codec.rtpmap());
+        if let Some(fmtp) = &codec.fmtp {
+            media.add_attribute_with_value("fmtp", format!("{} {fmtp}", codec.payload_type));
+        }
+    }
+    if let Some(ptime) = local.ptime {
+        media.add_attribute_with_value("ptime", ptime);
+    }
+    media.add_attribute_from_str(direction.as_str());
+    media
+}
+
+/// RFC 3605; the address only when it is another than that of `c=`.
+fn write_rtcp(local: &LocalMedia, media: &mut Media) {
+    let Some(rtcp) = local.rtcp else { return };
+    let value = if rtcp.ip() == local.rtp.ip() {
+        rtcp.port().to_string()
+    } else {
+        let family = if rtcp.is_ipv4() { "IP4" } else { "IP6" };
+        format!("{} IN {family} {}", rtcp.port(), rtcp.ip())
+    };
+    media.attributes.push(Attribute::with_value("rtcp", value));
+}
+
+/// RFC 3264 section 6: a refused stream keeps its line, with port 0.
+fn refused_media(offered: &Media) -> Media {
+    Media {
+        port: 0,
+        num_ports: None,
+        media_title: None,
+        connections: Vec::new(),
+        bandwidths: Vec::new(),
+        key: None,
+        attributes: Vec::new(),
+        ..offered.clone()
+    }
+}

@@ -1,0 +1,265 @@
+//! The ICE attributes (RFC 8839 section 5).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ringtrue_ice::{
+    Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol,
+};
+use sdp_types::{Attribute, Media, Session};
+
+use super::codec::values;
+use super::read::Destination;
+use super::{IceSupport, MAX_CANDIDATES};
+
+/// An `a=candidate` line: where it points, and the candidate unless we must ignore it.
+struct CandidateLine {
+    component: u16,
+    address: SocketAddr,
+    candidate: Option<Candidate>,
+}
+
+/// What a stream's description means for ICE. `destinations` are the defaults of the
+/// components that will be used, RTP first.
+pub(super) fn support(
+    session: &Session,
+    media: &Media,
+    destinations: &[(ComponentId, Destination)],
+) -> IceSupport {
+    if has(&media.attributes, "ice-mismatch") {
+        return IceSupport::Mismatch;
+    }
+    let Some(credentials) = credentials(session, media) else {
+        return IceSupport::Absent;
+    };
+    let lines: Vec<_> = values(&media.attributes, "candidate")
+        .filter_map(candidate_line)
+        .collect();
+    let has_rtcp = lines.iter().any(|line| line.component == 2);
+    for (component, destination) in destinations {
+        // A peer that names no candidate for RTCP and no `a=rtcp` either does without.
+        let unused = *component == ComponentId::Rtcp && !has_rtcp && !destination.is_written;
+        if !unused && !is_among(destination, *component, &lines) {
+            return IceSupport::Mismatch;
+        }
+    }
+    let used = |c: &Candidate| {
+        destinations
+            .iter()
+            .any(|(component, _)| *component == c.component)
+    };
+    let mut candidates: Vec<_> = lines
+        .into_iter()
+        .filter_map(|line| line.candidate)
+        .filter(used)
+        .collect();
+    if candidates.len() > MAX_CANDIDATES {
+        candidates.sort_by_key(|c| std::cmp::Reverse(c.priority));
+        candidates.truncate(MAX_CANDIDATES);
+    }
+    let either = |name| has(&session.attributes, name) || has(&media.attributes, name);
+    IceSupport::Supported(IceDescription {
+        credentials,
+        candidates,
+        lite: either("ice-lite"),
+        ice2: options(session, media).any(|option| option == "ice2"),
+        pacing: both(session, media, "ice-pacing").find_map(pacing),
+        remote_candidates: values(&media.attributes, "remote-candidates")
+            .flat_map(remote_candidates)
+            .take(4)
+            .collect(),
+    })
+}
+
+/// RFC 8839 section 4.2.5 with its exceptions: no address yet (`0.0.0.0`, `::`, port 9), and names.
+fn is_among(destination: &Destination, component: ComponentId, lines: &[CandidateLine]) -> bool {
+    let Some(address) = destination.address else {
+        return true;
+    };
+    (address.ip().is_unspecified() && address.port() == 9)
+        || lines
+            .iter()
+            .any(|line| line.component == component.number() && line.address == address)
+}
+
+fn credentials(session: &Session, media: &Media) -> Option<Credentials> {
+    let nearest = |name| {
+        values(&media.attributes, name)
+            .chain(values(&session.attributes, name))
+            .next()
+    };
+    let (ufrag, pwd) = (nearest("ice-ufrag")?.trim(), nearest("ice-pwd")?.trim());
+    // RFC 8839 section 5.4; characters beyond ice-char do no harm, except the colon that
+    // separates the two halves of a USERNAME.
+    let good = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+    let fits = (4..=256).contains(&ufrag.len()) && (22..=256).contains(&pwd.len());
+    (fits && good(ufrag) && good(pwd) && !ufrag.contains(':')).then(|| Credentials {
+        ufrag: ufrag.to_owned(),
+        pwd: pwd.to_owned(),
+    })
+}
+
+fn has(list: &[Attribute], name: &str) -> bool {
+    list.iter().any(|a| a.attribute.eq_ignore_ascii_case(name))
+}
+
+fn both<'a>(
+    session: &'a Session,
+    media: &'a Media,
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    values(&media.attributes, name).chain(values(&session.attributes, name))
+}
+
+fn options<'a>(session: &'a Session, media: &'a Media) -> impl Iterator<Item = &'a str> {
+    both(session, media, "ice-options").flat_map(str::split_ascii_whitespace)
+}
+
+fn pacing(value: &str) -> Option<Duration> {
+    // 1*10DIGIT; a peer that asks for more than a minute is not to be believed.
+    let milliseconds: u64 = value.trim().parse().ok()?;
+    (milliseconds <= 60_000).then(|| Duration::from_millis(milliseconds))
+}
+
+fn candidate_line(value: &str) -> Option<CandidateLine> {
+    let mut words = value.split_ascii_whitespace();
+    let foundation = words.next()?;
+    let component: u16 = words.next()?.parse().ok()?;
+    let transport = words.next()?;
+    let priority: u32 = words.next()?.parse().ok()?;
+    let ip: IpAddr = words.next()?.parse().ok()?;
+    let address = SocketAddr::new(ip, words.next()?.parse().ok()?);
+    if words.next()? != "typ" || !transport.eq_ignore_ascii_case("UDP") {
+        return None;
+    }
+    let kind = candidate_type(words.next()?);
+    let rest: Vec<&str> = words.take(32).collect();
+    let extension = |name: &str| {
+        let pair = rest
+            .chunks_exact(2)
+            .find(|pair| pair.first() == Some(&name))?;
+        pair.get(1).copied()
+    };
+    let related = extension("raddr")
+        .zip(extension("rport"))
+        .and_then(|(ip, port)| Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)));
+    let good_foundation = (1..=32).contains(&foundation.len());
+    let good_priority = (1..=0x7fff_ffff).contains(&priority);
+    let usable = good_foundation && good_priority && !ip.is_unspecified() && address.port() != 0;
+    let candidate = kind
+        .zip(ComponentId::from_number(component))
+        .filter(|_| usable)
+        .map(|(kind, component)| Candidate {
+            foundation: foundation.to_owned(),
+            component,
+            protocol: TransportProtocol::Udp,
+            priority,
+            address,
+            kind,
+            related,
+        });
+    Some(CandidateLine {
+        component,
+        address,
+        candidate,
+    })
+}
+
+fn candidate_type(word: &str) -> Option<CandidateType> {
+    use CandidateType::{Host, PeerReflexive, Relayed, ServerReflexive};
+    [Host, ServerReflexive, PeerReflexive, Relayed]
+        .into_iter()
+        .find(|kind| kind.as_str() == word)
+}
+
+fn remote_candidates(value: &str) -> Vec<(ComponentId, SocketAddr)> {
+    let words: Vec<&str> = value.split_ascii_whitespace().take(12).collect();
+    let triple = |triple: &[&str]| {
+        let [component, ip, port] = triple else {
+            return None;
+        };
+        let component = ComponentId::from_number(component.parse().ok()?)?;
+        Some((
+            component,
+            SocketAddr::new(ip.parse().ok()?, port.parse().ok()?),
+        ))
+    };
+    words.chunks(3).filter_map(triple).collect()
+}
+
+/// The attributes at session level.
+pub(super) fn write_session(ice: &IceDescription, attributes: &mut Vec<Attribute>) {
+    if ice.lite {
+        attributes.push(Attribute::new("ice-lite"));
+    }
+    if ice.ice2 {
+        attributes.push(Attribute::with_value("ice-options", "ice2"));
+    }
+    // RFC 8839 section 4.3.1: a lite agent sends none.
+    if let Some(pacing) = ice.pacing.filter(|_| !ice.lite) {
+        attributes.push(Attribute::with_value("ice-pacing", pacing.as_millis()));
+    }
+}
+
+/// The attributes of the stream, for these components.
+pub(super) fn write_media(
+    ice: &IceDescription,
+    components: &[ComponentId],
+    attributes: &mut Vec<Attribute>,
+) {
+    attributes.push(Attribute::with_value("ice-ufrag", &ice.credentials.ufrag));
+    attributes.push(Attribute::with_value("ice-pwd", &ice.credentials.pwd));
+    for candidate in ice
+        .candidates
+        .iter()
+        .filter(|c| components.contains(&c.component))
+    {
+        attributes.push(Attribute::with_value(
+            "candidate",
+            candidate_value(candidate),
+        ));
+    }
+}
+
+/// `a=remote-candidates`, which only an offer after nomination has (RFC 8839 section 5.2).
+pub(super) fn write_remote_candidates(ice: &IceDescription, attributes: &mut Vec<Attribute>) {
+    let value: Vec<String> = ice
+        .remote_candidates
+        .iter()
+        .map(|(component, at)| format!("{} {} {}", component.number(), at.ip(), at.port()))
+        .collect();
+    if !value.is_empty() {
+        attributes.push(Attribute::with_value("remote-candidates", value.join(" ")));
+    }
+}
+
+fn candidate_value(candidate: &Candidate) -> String {
+    let Candidate {
+        foundation,
+        priority,
+        address,
+        kind,
+        ..
+    } = candidate;
+    let transport = match candidate.protocol {
+        TransportProtocol::Udp => "UDP",
+        // A transport that this layer does not know is not written as another one.
+        _ => "unknown",
+    };
+    let mut value = format!(
+        "{foundation} {} {transport} {priority} {} {} typ {kind}",
+        candidate.component.number(),
+        address.ip(),
+        address.port(),
+    );
+    // RFC 8839 section 5.1: all but host candidates have them; `any address, port 9` hides them.
+    let hidden = match address.ip() {
+        IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9),
+        IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 9),
+    };
+    if *kind != CandidateType::Host {
+        let related = candidate.related.unwrap_or(hidden);
+        value.push_str(&format!(" raddr {} rport {}", related.ip(), related.port()));
+    }
+    value
+}

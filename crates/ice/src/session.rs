@@ -122,6 +122,12 @@ impl IceSession {
         None
     }
 
+    /// Whether media that comes from there is the peer's: the far end of a pair of this fork that a
+    /// check has validated, or from which a check keyed with our password has come.
+    pub fn accepts_media(&self, _fork: ForkId, _base: SocketAddr, _from: SocketAddr) -> bool {
+        false
+    }
+
     /// After nomination: what a subsequent offer says (RFC 8839 section 4.4.1.2.2).
     pub fn nominated_description(&self, _fork: ForkId) -> Option<IceDescription> {
         None

@@ -232,6 +232,13 @@ impl Endpoint {
         Err(CommandRefused::UnknownCall)
     }
 
+    /// Whether nothing is left to be sent or waited for: no call, no transaction of ours under
+    /// way (a BYE, the withdrawal of a registration), no answer to be repeated. A standing
+    /// registration does not count.
+    pub fn is_idle(&self) -> bool {
+        true
+    }
+
     /// Registers, and keeps the registration until [`Self::unregister`].
     pub fn register(&mut self, now: Instant, register: RegisterConfig) {}
 

@@ -63,13 +63,14 @@ impl Net {
         while let Some(at) = self.world.next_event_at().filter(|at| *at <= until) {
             self.world.advance_to(at);
             while let Some((host, delivery)) = self.world.poll_delivery() {
-                if let Delivery::Datagram { payload, .. } | Delivery::StreamBytes { payload, .. } =
+                let (Delivery::Datagram { payload, .. } | Delivery::StreamBytes { payload, .. }) =
                     delivery
-                {
-                    if payload != b"\r\n" {
-                        let message = Message::parse_datagram(&payload).unwrap();
-                        self.inbox.push_back((host, message));
-                    }
+                else {
+                    continue;
+                };
+                if payload != b"\r\n" {
+                    let message = Message::parse_datagram(&payload).unwrap();
+                    self.inbox.push_back((host, message));
                 }
             }
         }

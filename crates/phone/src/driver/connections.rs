@@ -176,12 +176,7 @@ async fn accept(listener: TcpListener, local: SocketAddr, inbox: mpsc::Sender<In
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let local = stream.local_addr().unwrap_or(local);
-                let incident = Incident::Accepted {
-                    stream,
-                    local,
-                    peer,
-                };
+                let incident = Incident::Accepted { stream, peer };
                 if inbox.send(incident).await.is_err() {
                     return;
                 }

@@ -103,7 +103,6 @@ pub enum DriverEvent {
 enum Incident {
     Accepted {
         stream: TcpStream,
-        local: SocketAddr,
         peer: SocketAddr,
     },
     Connected(Connection),
@@ -201,14 +200,14 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         )
         .map_err(|error| DriverError::Settings(error.to_string()))?;
         for address in &sip {
-            if config.accept_tcp {
-                if let Err(error) = connections.listen(*address).await {
-                    let message = format!("no SIP over TCP on {address}: {error}");
-                    events(DriverEvent::Trouble {
-                        call: None,
-                        message,
-                    });
-                }
+            if config.accept_tcp
+                && let Err(error) = connections.listen(*address).await
+            {
+                let message = format!("no SIP over TCP on {address}: {error}");
+                events(DriverEvent::Trouble {
+                    call: None,
+                    message,
+                });
             }
             events(DriverEvent::Listening(*address));
         }
@@ -287,13 +286,9 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
     fn handle_incident(&mut self, incident: Incident) {
         let now = Instant::now();
         match incident {
-            Incident::Accepted {
-                stream,
-                local,
-                peer,
-            } => {
+            Incident::Accepted { stream, peer } => {
                 if self.connections.has_room() {
-                    let connection = self.phone.accepted_connection(local, peer);
+                    let connection = self.phone.accepted_connection(now, peer);
                     self.connections.adopt(connection, stream);
                 } else {
                     tracing::warn!(%peer, "too many connections: one more was closed");

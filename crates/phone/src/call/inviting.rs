@@ -1,0 +1,494 @@
+//! The caller's side, from the INVITE to the answer: one ICE agent for every early dialog.
+
+use std::time::{Duration, Instant};
+
+use ringtrue_ice::{
+    ForkId, Gate, IceDescription, IceSession, PathProof, Ring, Role, SessionConfig,
+    UnverifiedPolicy, UnverifiedReason,
+};
+use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, SessionDescription};
+use ringtrue_sip::uri::Uri;
+use ringtrue_sip::{DialogId, OutgoingInvite};
+
+use super::offer::components;
+use super::talking::{Talking, Terms};
+use super::{Call, End, Stage};
+use crate::desk::Desk;
+use crate::event::{CallRole, EndReason, EndedBy, EventKind, Outcome};
+use crate::outcome::of_refusal;
+use crate::settings::{IceUse, RingWhen};
+
+/// How long a 180 waits for our own proof before the user hears of it as unverified.
+const RINGING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The INVITE is out.
+pub(super) struct Inviting {
+    offer: LocalMedia,
+    forks: Vec<Fork>,
+    next_fork: u32,
+    give_up_at: Instant,
+}
+
+/// One early dialog.
+struct Fork {
+    dialog: DialogId,
+    id: ForkId,
+    media: ForkMedia,
+    ringing: Ringing,
+}
+
+/// What is known of a fork's media.
+enum ForkMedia {
+    /// No SDP yet.
+    Unanswered,
+    /// It answered without ICE.
+    WithoutIce(Box<Terms>),
+    /// It answered with ICE, and the checks run or have failed.
+    Checking { terms: Box<Terms>, gate: Gate },
+    /// It answered with ICE, and no path to it stands.
+    Failed {
+        terms: Box<Terms>,
+        gate: Option<Gate>,
+    },
+    /// Its path is proven.
+    Proven { terms: Box<Terms>, ring: Ring },
+}
+
+/// What is known of a fork's ringing.
+enum Ringing {
+    /// No 180 yet.
+    Silent,
+    /// A 180 came; our own proof is awaited so long.
+    AwaitingProof { until: Instant },
+    /// The user has been told.
+    Told,
+}
+
+impl Inviting {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let awaiting = self.forks.iter().filter_map(|fork| match fork.ringing {
+            Ringing::AwaitingProof { until } => Some(until),
+            _ => None,
+        });
+        awaiting.chain([self.give_up_at]).min()
+    }
+
+    pub(super) fn tag_of(&self, id: ForkId) -> Option<String> {
+        let fork = self.forks.iter().find(|fork| fork.id == id)?;
+        Some(fork.dialog.remote_tag.clone())
+    }
+
+    fn fork_mut(&mut self, id: ForkId) -> Option<&mut Fork> {
+        self.forks.iter_mut().find(|fork| fork.id == id)
+    }
+
+    /// The fork of a dialog, made when it is new.
+    fn fork_of(&mut self, dialog: &DialogId) -> usize {
+        if let Some(index) = self.forks.iter().position(|fork| fork.dialog == *dialog) {
+            return index;
+        }
+        self.forks.push(Fork {
+            dialog: dialog.clone(),
+            id: ForkId(self.next_fork),
+            media: ForkMedia::Unanswered,
+            ringing: Ringing::Silent,
+        });
+        self.next_fork += 1;
+        self.forks.len() - 1
+    }
+
+    /// At least one fork answered with ICE, and none has a proof.
+    fn path_missing(&self) -> bool {
+        let with_ice = |fork: &Fork| {
+            matches!(
+                fork.media,
+                ForkMedia::Checking { .. } | ForkMedia::Failed { .. }
+            )
+        };
+        let proven = |fork: &Fork| matches!(fork.media, ForkMedia::Proven { .. });
+        self.forks.iter().any(with_ice) && !self.forks.iter().any(proven)
+    }
+}
+
+impl Call {
+    /// The candidates are there: the INVITE leaves, with all of them.
+    pub(super) fn invite(&mut self, desk: &mut Desk, now: Instant, target: Uri) {
+        let Some(sockets) = &self.sockets else { return };
+        if desk.settings.ice != IceUse::Off {
+            let config = SessionConfig {
+                role: Role::Controlling,
+                pacing: desk.settings.pacing,
+                patience: desk.settings.patience,
+                ..SessionConfig::default()
+            };
+            let seed = desk.seed();
+            self.ice = Some(IceSession::new(config, sockets.gathered.clone(), seed));
+        }
+        let offer = self
+            .session
+            .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
+        let mut request = OutgoingInvite::new(target, sdp::offer(&offer));
+        if self.ice.is_none() {
+            request.supported.clear();
+        }
+        let handle = desk.sip.invite(now, request);
+        self.handle = Some(handle);
+        self.call_id = desk.sip.call_id(handle).unwrap_or_default().to_owned();
+        self.invited_at = now;
+        let told = EventKind::Invite {
+            role: CallRole::Caller,
+            from: self.from.clone(),
+            to: self.to.clone(),
+        };
+        self.tell(desk, now, told);
+        self.stage = Stage::Inviting(Inviting {
+            offer,
+            forks: Vec::new(),
+            next_fork: 0,
+            give_up_at: now + desk.settings.answer_timeout,
+        });
+    }
+
+    pub(super) fn handle_progress(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        dialog: DialogId,
+        status: u16,
+        body: Option<Vec<u8>>,
+    ) {
+        if !matches!(self.stage, Stage::Inviting(_)) {
+            return;
+        }
+        self.tell_of(
+            desk,
+            now,
+            &dialog.remote_tag,
+            EventKind::Progress { status },
+        );
+        let Some(id) = self.learn_answer(desk, now, &dialog, body.as_deref()) else {
+            return;
+        };
+        if status == 180
+            && let Stage::Inviting(inviting) = &mut self.stage
+            && let Some(fork) = inviting.fork_mut(id)
+            && matches!(fork.ringing, Ringing::Silent)
+        {
+            fork.ringing = Ringing::AwaitingProof {
+                until: now + RINGING_PATIENCE,
+            };
+        }
+        self.tell_ringing(desk, now);
+        self.run_ice(desk, now);
+    }
+
+    /// Takes a fork's answer, the first time that it comes, and starts its agent.
+    fn learn_answer(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        dialog: &DialogId,
+        body: Option<&[u8]>,
+    ) -> Option<ForkId> {
+        let Stage::Inviting(inviting) = &mut self.stage else {
+            return None;
+        };
+        let index = inviting.fork_of(dialog);
+        let offer = inviting.offer.clone();
+        let fork = inviting.forks.get_mut(index)?;
+        let id = fork.id;
+        if !matches!(fork.media, ForkMedia::Unanswered) {
+            return Some(id);
+        }
+        let Some(body) = body else { return Some(id) };
+        let terms = SessionDescription::parse(body)
+            .ok()
+            .and_then(|answer| sdp::read_answer(&offer, &answer).ok())
+            .and_then(|negotiated| Terms::new(desk, now, negotiated));
+        // An answer that cannot be read is as none: a 2xx without another is ended.
+        let Some(terms) = terms else { return Some(id) };
+        fork.media = match (terms.negotiated().ice.clone(), &mut self.ice) {
+            (IceSupport::Supported(description), Some(ice)) => {
+                start_fork(ice, now, id, description, terms)
+            }
+            _ => ForkMedia::WithoutIce(Box::new(terms)),
+        };
+        Some(id)
+    }
+
+    pub(super) fn fork_proven(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        id: ForkId,
+        proof: PathProof,
+    ) {
+        let Stage::Inviting(inviting) = &mut self.stage else {
+            return;
+        };
+        let Some(fork) = inviting.fork_mut(id) else {
+            return;
+        };
+        let media = std::mem::replace(&mut fork.media, ForkMedia::Unanswered);
+        fork.media = match media {
+            ForkMedia::Checking { terms, gate }
+            | ForkMedia::Failed {
+                terms,
+                gate: Some(gate),
+            } => match gate.open(proof) {
+                Ok(ring) => ForkMedia::Proven { terms, ring },
+                Err(_) => ForkMedia::Failed { terms, gate: None },
+            },
+            other => other,
+        };
+        self.tell_ringing(desk, now);
+    }
+
+    /// A fork has no path, or lost it again. Its 180, if any, is still the peer's own ringing.
+    pub(super) fn fork_failed(&mut self, id: ForkId) {
+        let Stage::Inviting(inviting) = &mut self.stage else {
+            return;
+        };
+        if let Some(fork) = inviting.fork_mut(id) {
+            let media = std::mem::replace(&mut fork.media, ForkMedia::Unanswered);
+            fork.media = match media {
+                ForkMedia::Checking { terms, gate } => ForkMedia::Failed {
+                    terms,
+                    gate: Some(gate),
+                },
+                ForkMedia::Proven { terms, .. } => ForkMedia::Failed { terms, gate: None },
+                other => other,
+            };
+        }
+    }
+
+    /// Ring-back: the 180 and our own proof together, or the 180 alone where no proof can come.
+    fn tell_ringing(&mut self, desk: &mut Desk, now: Instant) {
+        let Stage::Inviting(inviting) = &mut self.stage else {
+            return;
+        };
+        let mut told = Vec::new();
+        for fork in &mut inviting.forks {
+            let Ringing::AwaitingProof { until } = fork.ringing else {
+                continue;
+            };
+            let verified = matches!(fork.media, ForkMedia::Proven { .. });
+            let may_still_come = matches!(fork.media, ForkMedia::Checking { .. });
+            if verified || !may_still_come || now >= until {
+                fork.ringing = Ringing::Told;
+                told.push((fork.dialog.remote_tag.clone(), verified));
+            }
+        }
+        for (tag, verified) in told {
+            let ringing = EventKind::Ringing {
+                role: CallRole::Caller,
+                verified,
+            };
+            self.tell_of(desk, now, &tag, ringing);
+        }
+    }
+
+    pub(super) fn inviting_timeout(&mut self, desk: &mut Desk, now: Instant) {
+        self.tell_ringing(desk, now);
+        if let Stage::Inviting(inviting) = &self.stage
+            && now >= inviting.give_up_at
+        {
+            self.cancel(desk, now, EndReason::NoAnswer);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, desk: &mut Desk, now: Instant, reason: EndReason) {
+        if let Some(ice) = &mut self.ice {
+            ice.stop_all();
+        }
+        let cancelled = self.handle.map(|handle| desk.sip.cancel(now, handle));
+        self.stage = Stage::Cancelling { reason };
+        if !matches!(cancelled, Some(Ok(()))) {
+            self.finish_cancelled(desk, now, reason, None);
+        }
+    }
+
+    fn finish_cancelled(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        reason: EndReason,
+        status: Option<u16>,
+    ) {
+        let outcome = match reason {
+            EndReason::NoAnswer => Outcome::NoAnswer,
+            _ => Outcome::Interrupted,
+        };
+        let mut end = End::new(reason, EndedBy::Local, outcome);
+        end.status = status;
+        self.finish(desk, now, end);
+    }
+
+    pub(super) fn handle_refused(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        status: u16,
+        words: Option<String>,
+    ) {
+        match &self.stage {
+            Stage::Cancelling { reason } => {
+                let reason = *reason;
+                self.finish_cancelled(desk, now, reason, Some(status));
+            }
+            Stage::Inviting(inviting) => {
+                let (reason, outcome) = of_refusal(status, inviting.path_missing());
+                let end = End::new(reason, EndedBy::Remote, outcome);
+                self.finish(desk, now, end.with_status(status).with_words(words));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_invite_timed_out(&mut self, desk: &mut Desk, now: Instant) {
+        match &self.stage {
+            Stage::Cancelling { reason } => {
+                let reason = *reason;
+                self.finish_cancelled(desk, now, reason, None);
+            }
+            Stage::Inviting(inviting) => {
+                let (reason, outcome) = of_refusal(408, inviting.path_missing());
+                let end = End::new(reason, EndedBy::Network, outcome);
+                let words = "nobody answered the INVITE".to_owned();
+                self.finish(desk, now, end.with_status(408).with_words(Some(words)));
+            }
+            _ => {}
+        }
+    }
+
+    /// A 2xx. The first one wins; a later fork's is hung up.
+    pub(super) fn handle_accepted(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        dialog: DialogId,
+        body: Option<Vec<u8>>,
+    ) {
+        if !matches!(self.stage, Stage::Inviting(_)) {
+            bye(desk, now, &dialog, None);
+            if let Stage::Cancelling { reason } = &self.stage {
+                let reason = *reason;
+                self.finish_cancelled(desk, now, reason, Some(200));
+            }
+            return;
+        }
+        let answered_before = self.has_answer_of(&dialog);
+        self.learn_answer(desk, now, &dialog, body.as_deref());
+        let Stage::Inviting(mut inviting) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return;
+        };
+        let winner = inviting.fork_of(&dialog);
+        let fork = inviting.forks.swap_remove(winner);
+        if let Some(ice) = &mut self.ice {
+            for loser in &inviting.forks {
+                ice.stop(loser.id);
+            }
+        }
+        self.remote_tag = Some(dialog.remote_tag.clone());
+        if answered_before && let Some(ice) = &mut self.ice {
+            // Phones that ring first check only after their 200: they get a fresh patience.
+            ice.renew_patience(now, fork.id);
+        }
+        self.tell(
+            desk,
+            now,
+            EventKind::Answered {
+                role: CallRole::Caller,
+            },
+        );
+        self.talk_with(desk, now, fork);
+    }
+
+    /// Whether a fork answered with ICE before its 2xx and has no proof yet.
+    fn has_answer_of(&self, dialog: &DialogId) -> bool {
+        let Stage::Inviting(inviting) = &self.stage else {
+            return false;
+        };
+        inviting.forks.iter().any(|fork| {
+            fork.dialog == *dialog
+                && matches!(
+                    fork.media,
+                    ForkMedia::Checking { .. } | ForkMedia::Failed { .. }
+                )
+        })
+    }
+
+    fn talk_with(&mut self, desk: &mut Desk, now: Instant, fork: Fork) {
+        let Fork {
+            dialog, id, media, ..
+        } = fork;
+        let policy = desk.unverified_policy();
+        let at_once = desk.settings.ring == RingWhen::AtOnce;
+        let unverified = |gate: Gate, why| gate.open_unverified(why, policy).ok();
+        let (terms, ring, gate) = match media {
+            ForkMedia::Unanswered => {
+                bye(desk, now, &dialog, Some("no usable answer"));
+                let end = End::new(EndReason::Incompatible, EndedBy::Local, Outcome::Refused);
+                self.finish(desk, now, end.with_status(200));
+                return;
+            }
+            ForkMedia::WithoutIce(terms) => {
+                // Calling without ICE was the user's own choice under `--no-ice`.
+                let policy = match desk.settings.ice {
+                    IceUse::Off => UnverifiedPolicy::PeersWithoutIce,
+                    IceUse::On | IceUse::Required => policy,
+                };
+                let why = UnverifiedReason::PeerWithoutIce;
+                let Ok(ring) = Gate::without_ice().open_unverified(why, policy) else {
+                    bye(desk, now, &dialog, Some("ICE is required here"));
+                    let end = End::new(EndReason::IceRequired, EndedBy::Local, Outcome::Refused);
+                    self.finish(desk, now, end.with_status(200));
+                    return;
+                };
+                self.ice = None;
+                (terms, Some(ring), None)
+            }
+            ForkMedia::Proven { terms, ring } => (terms, Some(ring), None),
+            ForkMedia::Checking { terms, gate } if at_once => {
+                (terms, unverified(gate, UnverifiedReason::AtOnce), None)
+            }
+            ForkMedia::Checking { terms, gate } => (terms, None, Some(gate)),
+            ForkMedia::Failed { terms, gate } => (terms, None, gate),
+        };
+        if terms.negotiated().rtcp_mux
+            && let Some(sockets) = &mut self.sockets
+        {
+            sockets.close_rtcp(desk);
+        }
+        if let Some(ring) = &ring {
+            self.open_sound(desk, ring);
+        }
+        let mut talking = Talking::agreed(desk, now, dialog, id, *terms, ring);
+        talking.await_proof(gate);
+        talking.confirm();
+        self.stage = Stage::Talking(Box::new(talking));
+        self.run_ice(desk, now);
+        self.update_offer(desk, now);
+    }
+}
+
+fn start_fork(
+    ice: &mut IceSession,
+    now: Instant,
+    id: ForkId,
+    description: IceDescription,
+    terms: Terms,
+) -> ForkMedia {
+    let components = components(terms.negotiated());
+    let terms = Box::new(terms);
+    match (ice.start(now, id, description, components), ice.gate(id)) {
+        (Ok(()), Some(gate)) => ForkMedia::Checking { terms, gate },
+        _ => ForkMedia::Failed { terms, gate: None },
+    }
+}
+
+/// Ends a dialog that is not the call's, or not any more.
+pub(super) fn bye(desk: &mut Desk, now: Instant, dialog: &DialogId, reason: Option<&str>) {
+    // Refused only when the dialog is gone already, which is what was wanted.
+    let _ = desk.sip.bye(now, dialog, reason);
+}

@@ -1,0 +1,144 @@
+//! Our side of offer and answer: what a call says about its media.
+
+use std::net::SocketAddr;
+
+use ringtrue_ice::{ComponentId, IceDescription, IceSession};
+use ringtrue_media::{Codec, StreamConfig};
+use ringtrue_sip::sdp::{Direction, LocalMedia, Negotiated, RtpCodec};
+
+use crate::desk::Desk;
+use crate::gathering::MediaSockets;
+
+/// The payload types of telephone-event that we offer, for the clocks of our codecs (RFC 4733
+/// section 2.5.1.1: the event stream runs on the clock of the audio beside it).
+const EVENTS: [(u8, u32); 2] = [(101, 48_000), (102, 8_000)];
+
+/// The `o=` line of a call: its version rises with every description that differs.
+pub(super) struct Session {
+    id: u64,
+    version: u64,
+}
+
+impl Session {
+    pub(super) fn new(desk: &mut Desk) -> Self {
+        // RFC 8866 section 5.2 wants them numeric; 62 bits fit every reader's signed integer.
+        let id = desk.seed() >> 2;
+        Self { id, version: 1 }
+    }
+
+    /// The next description differs from the last.
+    pub(super) fn changed(&mut self) {
+        self.version += 1;
+    }
+
+    /// What we say with these sockets: with ICE all candidates, without only the default one.
+    pub(super) fn describe(
+        &self,
+        desk: &Desk,
+        sockets: &MediaSockets,
+        ice: Option<&IceSession>,
+        direction: Direction,
+    ) -> LocalMedia {
+        let default_of = |component| {
+            sockets
+                .gathered
+                .default_candidate(component)
+                .map(|candidate| candidate.address)
+        };
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 9));
+        LocalMedia {
+            origin_user: "-".to_owned(),
+            session_id: self.id,
+            session_version: self.version,
+            rtp: default_of(ComponentId::Rtp).unwrap_or(nowhere),
+            rtcp: default_of(ComponentId::Rtcp),
+            ice: ice.map(IceSession::local_description),
+            codecs: offered(&desk.settings.codecs),
+            direction,
+            rtcp_mux: true,
+            ptime: Some(20),
+        }
+    }
+
+    /// What we say after nomination: the selected addresses alone (RFC 8839 section 4.4.1.2.2).
+    pub(super) fn describe_selected(
+        &self,
+        desk: &Desk,
+        sockets: &MediaSockets,
+        selected: IceDescription,
+        direction: Direction,
+    ) -> LocalMedia {
+        let mut local = self.describe(desk, sockets, None, direction);
+        let address_of = |component| {
+            let mut of_component = selected.candidates.iter();
+            of_component
+                .find(|candidate| candidate.component == component)
+                .map(|candidate| candidate.address)
+        };
+        local.rtp = address_of(ComponentId::Rtp).unwrap_or(local.rtp);
+        local.rtcp = address_of(ComponentId::Rtcp);
+        local.rtcp_mux = local.rtcp.is_none();
+        local.ice = Some(selected);
+        local
+    }
+}
+
+/// The codecs of the settings as they stand in an offer.
+fn offered(codecs: &[Codec]) -> Vec<RtpCodec> {
+    let audio = codecs.iter().map(|codec| RtpCodec {
+        payload_type: codec.default_payload_type(),
+        name: codec.name().to_owned(),
+        clock_rate: codec.clock_rate(),
+        channels: codec.channels(),
+        fmtp: codec.fmtp().map(str::to_owned),
+    });
+    let events = EVENTS
+        .into_iter()
+        .filter(|(_, clock)| codecs.iter().any(|codec| codec.clock_rate() == *clock))
+        .map(|(payload_type, clock_rate)| RtpCodec {
+            payload_type,
+            name: "telephone-event".to_owned(),
+            clock_rate,
+            channels: 1,
+            fmtp: Some("0-15".to_owned()),
+        });
+    audio.chain(events).collect()
+}
+
+fn codec_of(codec: &RtpCodec) -> Option<Codec> {
+    Codec::from_rtpmap(&codec.name, codec.clock_rate, codec.channels)
+}
+
+/// The stream that an agreement asks for; `None` when it names no codec that we speak.
+pub(super) fn stream_config(negotiated: &Negotiated, cname: String) -> Option<StreamConfig> {
+    let (first, codec) = negotiated
+        .codecs
+        .iter()
+        .find_map(|codec| Some((codec, codec_of(codec)?)))?;
+    let receive: Vec<(u8, Codec)> = negotiated
+        .receive
+        .iter()
+        .filter_map(|codec| Some((codec.payload_type, codec_of(codec)?)))
+        .collect();
+    let refuses_fec = first
+        .fmtp
+        .as_deref()
+        .is_some_and(|fmtp| fmtp.contains("useinbandfec=0"));
+    Some(StreamConfig {
+        send: (codec, first.payload_type),
+        receive,
+        telephone_event: negotiated.telephone_event,
+        cname,
+        rtcp_mux: negotiated.rtcp_mux,
+        send_fec: !refuses_fec,
+    })
+}
+
+/// The components that the checks are about: one under rtcp-mux (RFC 5761 section 5.1.3).
+pub(super) fn components(negotiated: &Negotiated) -> &'static [ComponentId] {
+    if negotiated.rtcp_mux {
+        &[ComponentId::Rtp]
+    } else {
+        &[ComponentId::Rtp, ComponentId::Rtcp]
+    }
+}

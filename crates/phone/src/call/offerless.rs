@@ -1,0 +1,112 @@
+//! An INVITE without SDP: our offer goes in a response, the answer comes in the PRACK
+//! (RFC 8839 section 7.1.2).
+
+use std::time::Instant;
+
+use ringtrue_ice::{Gate, Role, UnverifiedReason};
+use ringtrue_sip::ProgressDelivery;
+use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, Negotiated, SessionDescription};
+
+use super::incoming::{Agreement, FORK, Holding};
+use super::offer::components;
+use super::talking::Terms;
+use super::{Call, Stage};
+use crate::desk::Desk;
+use crate::event::EndReason;
+use crate::settings::IceUse;
+
+impl Call {
+    /// An INVITE without SDP: the offer goes in a reliable 183 (RFC 8839 section 7.1.2). Without
+    /// 100rel it has to wait for the 200, so nothing can be proven before the ringing.
+    pub(super) fn offer_in_response(&mut self, desk: &mut Desk, now: Instant) {
+        if desk.settings.ice != IceUse::Off {
+            self.new_ice(desk, Role::Controlling);
+        }
+        let (Some(sockets), Some(handle)) = (&self.sockets, self.handle) else {
+            return;
+        };
+        let local = self
+            .session
+            .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
+        let body = sdp::offer(&local);
+        let agreement = Agreement::Offered(Box::new(local));
+        if self.ice.is_some() {
+            let sent = desk.sip.progress_with_offer(now, handle, body.clone());
+            if matches!(sent, Ok(ProgressDelivery::Reliable)) {
+                self.stage = Stage::Holding(Holding {
+                    gate: None,
+                    agreement,
+                });
+                return;
+            }
+        }
+        let gate = Gate::without_ice();
+        match gate.open_unverified(UnverifiedReason::NoOffer, desk.unverified_policy()) {
+            Ok(ring) => self.alert(desk, now, ring, agreement, Some(body), None),
+            Err(_) => self.refuse_for_want_of_ice(desk, now),
+        }
+    }
+
+    /// The answer to an offer of ours: in the PRACK.
+    pub(super) fn handle_late_answer(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        body: Option<Vec<u8>>,
+    ) {
+        let Stage::Holding(Holding {
+            agreement: Agreement::Offered(local),
+            ..
+        }) = &self.stage
+        else {
+            return;
+        };
+        let local = (**local).clone();
+        let Some(terms) = self.read_answer(desk, now, local, body.as_deref()) else {
+            let text = "The answer holds no audio stream that this phone understands";
+            self.reject(
+                desk,
+                now,
+                EndReason::Incompatible,
+                488,
+                Some(text.to_owned()),
+            );
+            return;
+        };
+        let IceSupport::Supported(description) = terms.negotiated().ice.clone() else {
+            self.ice = None;
+            let gate = Gate::without_ice();
+            let why = UnverifiedReason::PeerWithoutIce;
+            match gate.open_unverified(why, desk.unverified_policy()) {
+                Ok(ring) => {
+                    let agreement = Agreement::Complete(Box::new(terms));
+                    self.alert(desk, now, ring, agreement, None, None);
+                }
+                Err(_) => self.refuse_for_want_of_ice(desk, now),
+            }
+            return;
+        };
+        let components = components(terms.negotiated());
+        if let Some(ice) = &mut self.ice
+            && ice.start(now, FORK, description, components).is_ok()
+        {
+            self.stage = Stage::Holding(Holding {
+                gate: ice.gate(FORK),
+                agreement: Agreement::Complete(Box::new(terms)),
+            });
+            self.run_ice(desk, now);
+        }
+    }
+
+    fn read_answer(
+        &self,
+        desk: &mut Desk,
+        now: Instant,
+        local: LocalMedia,
+        body: Option<&[u8]>,
+    ) -> Option<Terms> {
+        let answer = SessionDescription::parse(body?).ok()?;
+        let negotiated: Negotiated = sdp::read_answer(&local, &answer).ok()?;
+        Terms::new(desk, now, negotiated)
+    }
+}

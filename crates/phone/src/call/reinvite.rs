@@ -1,0 +1,199 @@
+//! Re-INVITEs: the updated offer after nomination (RFC 8839 section 4.4), and the peer's own.
+
+use std::time::Instant;
+
+use ringtrue_ice::ComponentId;
+use ringtrue_sip::DialogId;
+use ringtrue_sip::sdp::{self, Direction, IceSupport, Negotiated, SessionDescription};
+
+use super::offer::{components, stream_config};
+use super::talking::{Media, Subsequent, Talking, Terms};
+use super::{Call, Stage};
+use crate::desk::Desk;
+
+impl Call {
+    /// RFC 8839 section 4.3.4: once a pair other than the default one is selected, the controlling
+    /// side says so in an updated offer.
+    pub(super) fn update_offer(&mut self, desk: &mut Desk, now: Instant) {
+        let (Stage::Talking(talking), Some(ice), Some(sockets)) =
+            (&mut self.stage, &self.ice, &self.sockets)
+        else {
+            return;
+        };
+        let Media::Agreed(terms) = &talking.media else {
+            return;
+        };
+        let idle = matches!(talking.subsequent, Subsequent::Idle);
+        if !talking.confirmed || talking.offer_updated || !idle {
+            return;
+        }
+        let IceSupport::Supported(peer) = &terms.negotiated.ice else {
+            return;
+        };
+        let defaults = [
+            (ComponentId::Rtp, terms.negotiated.remote_rtp),
+            (ComponentId::Rtcp, terms.negotiated.remote_rtcp),
+        ];
+        let of_interest = components(&terms.negotiated).len();
+        if (peer.ice2 && !desk.settings.updated_offer)
+            || !ice.needs_updated_offer(talking.fork, defaults.get(..of_interest).unwrap_or(&[]))
+        {
+            return;
+        }
+        let Some(selected) = ice.nominated_description(talking.fork) else {
+            return;
+        };
+        talking.offer_updated = true;
+        self.session.changed();
+        let direction = terms.negotiated.direction;
+        let local = self
+            .session
+            .describe_selected(desk, sockets, selected, direction);
+        let body = sdp::offer(&local);
+        if desk.sip.reinvite(now, &talking.dialog, body).is_ok() {
+            talking.subsequent = Subsequent::Ours {
+                local: Box::new(local),
+            };
+        }
+    }
+
+    pub(super) fn handle_reinvite_accepted(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        body: Option<Vec<u8>>,
+    ) {
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
+        let Subsequent::Ours { local } =
+            std::mem::replace(&mut talking.subsequent, Subsequent::Idle)
+        else {
+            return;
+        };
+        let negotiated = body
+            .as_deref()
+            .and_then(|body| SessionDescription::parse(body).ok())
+            .and_then(|answer| sdp::read_answer(&local, &answer).ok());
+        let Some(negotiated) = negotiated else { return };
+        if let (IceSupport::Supported(description), Some(ice)) = (&negotiated.ice, &mut self.ice) {
+            ice.handle_updated_remote(now, talking.fork, description);
+        }
+        talking.renegotiate(desk, now, negotiated);
+    }
+
+    pub(super) fn handle_reinvite_refused(&mut self) {
+        if let Stage::Talking(talking) = &mut self.stage {
+            talking.subsequent = Subsequent::Idle;
+        }
+    }
+
+    /// The peer wants to change the session.
+    pub(super) fn handle_reinvite(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        dialog: &DialogId,
+        body: Option<Vec<u8>>,
+    ) {
+        let is_ours = matches!(&self.stage, Stage::Talking(talking) if talking.dialog == *dialog);
+        let refusal = match body {
+            _ if !is_ours => Some(481),
+            // RFC 8839 section 7.5 would have ICE restarted here (docs/deviations.md).
+            None => Some(488),
+            Some(body) => self.answer_reinvite(desk, now, body),
+        };
+        if let Some(status) = refusal {
+            // Refused only when the dialog is gone already.
+            let _ = desk.sip.refuse_reinvite(now, dialog, status);
+        }
+    }
+
+    /// A peer's re-INVITE that waited for our own check.
+    pub(super) fn answer_waiting_reinvite(&mut self, desk: &mut Desk, now: Instant) {
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
+        let dialog = talking.dialog.clone();
+        match std::mem::replace(&mut talking.subsequent, Subsequent::Idle) {
+            Subsequent::Theirs { body } => self.handle_reinvite(desk, now, &dialog, Some(body)),
+            other => talking.subsequent = other,
+        }
+    }
+
+    /// Answers a subsequent offer, or says with which status to refuse it.
+    fn answer_reinvite(&mut self, desk: &mut Desk, now: Instant, body: Vec<u8>) -> Option<u16> {
+        use ringtrue_ice::UpdatedRemote as Updated;
+        let (Stage::Talking(talking), Some(sockets)) = (&mut self.stage, &self.sockets) else {
+            return Some(481);
+        };
+        let Ok(offer) = SessionDescription::parse(&body) else {
+            return Some(488);
+        };
+        let Ok(remote) = sdp::read_offer(&offer) else {
+            return Some(488);
+        };
+        match (&mut self.ice, &remote.ice) {
+            (Some(ice), IceSupport::Supported(description)) => {
+                match ice.handle_updated_remote(now, talking.fork, description) {
+                    Updated::Ready | Updated::PairFailed => {}
+                    Updated::LosingPair => {
+                        talking.subsequent = Subsequent::Theirs { body };
+                        return None;
+                    }
+                    Updated::Restart | Updated::NoAgent => return Some(488),
+                }
+            }
+            (Some(_), _) => return Some(488),
+            (None, _) => {}
+        }
+        self.session.changed();
+        let selected = self
+            .ice
+            .as_ref()
+            .and_then(|ice| ice.nominated_description(talking.fork));
+        let local = match selected {
+            Some(mut selected) => {
+                // RFC 8839 section 4.4.2: never in an answer.
+                selected.remote_candidates.clear();
+                let direction = Direction::SendRecv;
+                self.session
+                    .describe_selected(desk, sockets, selected, direction)
+            }
+            None => {
+                let direction = Direction::SendRecv;
+                self.session
+                    .describe(desk, sockets, self.ice.as_ref(), direction)
+            }
+        };
+        let Ok((answer, negotiated)) = sdp::answer(&offer, &local) else {
+            return Some(488);
+        };
+        let dialog = talking.dialog.clone();
+        if desk.sip.answer_reinvite(now, &dialog, answer).is_ok() {
+            talking.renegotiate(desk, now, negotiated);
+        }
+        None
+    }
+}
+
+impl Talking {
+    /// Takes new terms; the stream goes on where codec and payload types stay.
+    fn renegotiate(&mut self, desk: &mut Desk, now: Instant, negotiated: Negotiated) {
+        let Media::Agreed(terms) = &mut self.media else {
+            return;
+        };
+        let cname = terms.stream.config().cname.clone();
+        let same = stream_config(&negotiated, cname).is_some_and(|config| {
+            let old = terms.stream.config();
+            config.send == old.send
+                && config.receive == old.receive
+                && config.telephone_event == old.telephone_event
+        });
+        if same {
+            terms.negotiated = negotiated;
+        } else if let Some(new) = Terms::new(desk, now, negotiated) {
+            **terms = new;
+        }
+    }
+}

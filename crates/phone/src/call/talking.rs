@@ -1,0 +1,526 @@
+//! The connected call: media both ways, until somebody hangs up or the path is lost.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, PathProof, Ring};
+use ringtrue_media::{Channel, FRAME, MediaEvent, MediaStream};
+use ringtrue_sip::DialogId;
+use ringtrue_sip::sdp::{IceSupport, LocalMedia, Negotiated, SessionDescription};
+
+use super::inviting::bye;
+use super::offer::{components, stream_config};
+use super::{Call, End, Stage};
+use crate::desk::Desk;
+use crate::event::{EndReason, EndedBy, EventKind, MediaDirection, MediaFigures, Outcome};
+use crate::gathering::MediaSockets;
+use crate::io::{Frame, Output};
+
+/// One frame of sound.
+const FRAME_TIME: Duration = Duration::from_millis(20);
+/// How often figures are told.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// After a pause longer than this the playing skips what nobody would want to hear late.
+const LONGEST_CATCH_UP: Duration = Duration::from_millis(200);
+
+/// What offer and answer agreed on, and the stream that follows from it.
+pub(super) struct Terms {
+    pub(super) negotiated: Negotiated,
+    pub(super) stream: MediaStream,
+}
+
+impl Terms {
+    /// `None` when the two agreed on no codec that we speak.
+    pub(super) fn new(desk: &mut Desk, now: Instant, negotiated: Negotiated) -> Option<Self> {
+        let seed = desk.seed();
+        // RFC 7022: a CNAME that says nothing about the user.
+        let config = stream_config(&negotiated, format!("{:016x}", desk.seed()))?;
+        let stream = MediaStream::new(config, seed, now, desk.wall(now)).ok()?;
+        Some(Self { negotiated, stream })
+    }
+
+    pub(super) fn negotiated(&self) -> &Negotiated {
+        &self.negotiated
+    }
+}
+
+/// Whether anything may reach the user's ear.
+enum Sound {
+    /// Not before the proof; `until` is when the patience for it ends.
+    Shut { gate: Option<Gate>, until: Instant },
+    /// What the open speaker cost.
+    Open { _ring: Ring },
+}
+
+/// Where a re-INVITE stands.
+pub(super) enum Subsequent {
+    /// None is under way.
+    Idle,
+    /// Ours is out.
+    Ours { local: Box<LocalMedia> },
+    /// The peer's waits until our own check of the pair that it selected is done.
+    Theirs { body: Vec<u8> },
+}
+
+/// The media of a connected call.
+pub(super) enum Media {
+    /// Our offer went in the 200; the answer comes in the ACK.
+    Offered(Box<LocalMedia>),
+    /// Agreed.
+    Agreed(Box<Terms>),
+}
+
+/// A connected call.
+pub(super) struct Talking {
+    pub(super) dialog: DialogId,
+    pub(super) fork: ForkId,
+    pub(super) media: Media,
+    sound: Sound,
+    since: Instant,
+    pub(super) confirmed: bool,
+    next_play: Instant,
+    next_stats: Instant,
+    hang_up_at: Option<Instant>,
+    /// The first source of media from a peer without ICE that is not where its SDP says.
+    latched: Option<SocketAddr>,
+    pub(super) subsequent: Subsequent,
+    pub(super) offer_updated: bool,
+}
+
+impl Talking {
+    pub(super) fn agreed(
+        desk: &Desk,
+        now: Instant,
+        dialog: DialogId,
+        fork: ForkId,
+        terms: Terms,
+        ring: Option<Ring>,
+    ) -> Self {
+        Self::new(
+            desk,
+            now,
+            dialog,
+            fork,
+            Media::Agreed(Box::new(terms)),
+            ring,
+        )
+    }
+
+    pub(super) fn offered(
+        desk: &Desk,
+        now: Instant,
+        dialog: DialogId,
+        fork: ForkId,
+        local: LocalMedia,
+        ring: Ring,
+    ) -> Self {
+        Self::new(
+            desk,
+            now,
+            dialog,
+            fork,
+            Media::Offered(Box::new(local)),
+            Some(ring),
+        )
+    }
+
+    fn new(
+        desk: &Desk,
+        now: Instant,
+        dialog: DialogId,
+        fork: ForkId,
+        media: Media,
+        ring: Option<Ring>,
+    ) -> Self {
+        Self {
+            dialog,
+            fork,
+            media,
+            sound: match ring {
+                Some(ring) => Sound::Open { _ring: ring },
+                None => Sound::Shut {
+                    gate: None,
+                    until: now + desk.settings.patience,
+                },
+            },
+            since: now,
+            confirmed: false,
+            next_play: now,
+            next_stats: now + STATS_INTERVAL,
+            hang_up_at: desk.settings.duration.map(|duration| now + duration),
+            latched: None,
+            subsequent: Subsequent::Idle,
+            offer_updated: false,
+        }
+    }
+
+    /// The gate that a proof still to come opens.
+    pub(super) fn await_proof(&mut self, proof_gate: Option<Gate>) {
+        if let Sound::Shut { gate, .. } = &mut self.sound {
+            *gate = proof_gate;
+        }
+    }
+
+    /// The dialog is confirmed: re-INVITEs may be sent.
+    pub(super) fn confirm(&mut self) {
+        self.confirmed = true;
+    }
+
+    pub(super) fn fork(&self) -> ForkId {
+        self.fork
+    }
+
+    pub(super) fn has_sound(&self) -> bool {
+        matches!(self.sound, Sound::Open { .. })
+    }
+
+    pub(super) fn connected(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    fn terms(&self) -> Option<&Terms> {
+        match &self.media {
+            Media::Agreed(terms) => Some(terms),
+            Media::Offered(_) => None,
+        }
+    }
+
+    fn terms_mut(&mut self) -> Option<&mut Terms> {
+        match &mut self.media {
+            Media::Agreed(terms) => Some(terms),
+            Media::Offered(_) => None,
+        }
+    }
+
+    pub(super) fn figures(&self) -> MediaFigures {
+        let Some(terms) = self.terms() else {
+            return MediaFigures::default();
+        };
+        let stats = terms.stream.stats();
+        MediaFigures {
+            tx_packets: stats.tx_packets,
+            rx_packets: stats.rx_packets,
+            lost: stats.lost,
+            jitter_ms: stats.jitter_ms,
+            rtt_ms: stats.rtt_ms,
+        }
+    }
+
+    /// Whether media from there is the peer's. With ICE only the far ends of checked pairs count.
+    pub(super) fn accepts(
+        &mut self,
+        ice: Option<&IceSession>,
+        local: SocketAddr,
+        from: SocketAddr,
+    ) -> bool {
+        if let Some(ice) = ice {
+            return ice.accepts_media(self.fork, local, from);
+        }
+        let Some(terms) = self.terms() else {
+            return false;
+        };
+        let (rtp, rtcp) = (terms.negotiated.remote_rtp, terms.negotiated.remote_rtcp);
+        if from == rtp || from == rtcp {
+            return true;
+        }
+        // A peer without ICE behind a NAT sends from elsewhere than it says: take the first source.
+        *self.latched.get_or_insert(from) == from
+    }
+
+    pub(super) fn handle_media(&mut self, now: Instant, kind: PacketKind, payload: &[u8]) {
+        if !self.has_sound() {
+            return;
+        }
+        if let Some(terms) = self.terms_mut() {
+            match kind {
+                PacketKind::Rtcp => terms.stream.handle_rtcp(now, payload),
+                _ => terms.stream.handle_rtp(now, payload),
+            }
+        }
+    }
+
+    pub(super) fn handle_captured(&mut self, now: Instant, frame: &Frame) {
+        let open = self.has_sound();
+        if let Some(terms) = self.terms_mut()
+            && open
+            && terms.negotiated.direction.sends()
+        {
+            terms.stream.handle_capture(now, frame);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let sound = match &self.sound {
+            Sound::Shut { until, .. } => *until,
+            Sound::Open { .. } => self.next_play,
+        };
+        let stream = self.terms().and_then(|terms| terms.stream.poll_timeout());
+        [Some(sound), Some(self.next_stats), self.hang_up_at, stream]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The frames that are due, one every 20 ms; silence where nothing came.
+    fn due_frames(&mut self, now: Instant) -> Vec<Frame> {
+        let mut due = Vec::new();
+        if !self.has_sound() {
+            return due;
+        }
+        if now > self.next_play + LONGEST_CATCH_UP {
+            self.next_play = now;
+        }
+        while self.next_play <= now {
+            self.next_play += FRAME_TIME;
+            let played = self.terms_mut().and_then(|terms| terms.stream.playout(now));
+            due.push(played.unwrap_or([0; FRAME]));
+        }
+        due
+    }
+
+    /// Says goodbye by RTCP, while the path still stands.
+    pub(super) fn close(
+        &mut self,
+        desk: &mut Desk,
+        ice: Option<&IceSession>,
+        sockets: Option<&MediaSockets>,
+        now: Instant,
+    ) {
+        if let Some(terms) = self.terms_mut() {
+            terms.stream.close(now);
+        }
+        self.send(desk, ice, sockets);
+    }
+
+    /// Sends what the stream has ready, where media goes now; drops it while there is no path.
+    fn send(&mut self, desk: &mut Desk, ice: Option<&IceSession>, sockets: Option<&MediaSockets>) {
+        let fork = self.fork;
+        let Some(terms) = self.terms_mut() else {
+            return;
+        };
+        while let Some(transmit) = terms.stream.poll_transmit() {
+            let component = match transmit.channel {
+                Channel::Rtp => ComponentId::Rtp,
+                Channel::Rtcp => ComponentId::Rtcp,
+            };
+            let way = match ice {
+                Some(ice) => ice
+                    .path(fork, component)
+                    .map(|path| (path.base, path.remote)),
+                None => {
+                    let to = match component {
+                        ComponentId::Rtp => terms.negotiated.remote_rtp,
+                        ComponentId::Rtcp => terms.negotiated.remote_rtcp,
+                    };
+                    let base = sockets.and_then(|sockets| sockets.base_towards(to, component));
+                    base.map(|base| (base, to))
+                }
+            };
+            if let Some((local, to)) = way {
+                desk.out(Output::Datagram {
+                    local,
+                    to,
+                    payload: transmit.payload,
+                });
+            }
+        }
+    }
+
+    /// Whether media was to come and none did.
+    fn heard_nothing(&self) -> bool {
+        self.terms().is_none_or(|terms| {
+            terms.negotiated.direction.receives() && terms.stream.stats().rx_packets == 0
+        })
+    }
+}
+
+impl Call {
+    pub(super) fn talking_timeout(&mut self, desk: &mut Desk, now: Instant) {
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
+        if let Sound::Shut { until, .. } = talking.sound
+            && now >= until
+        {
+            self.end_unproven(desk, now);
+            return;
+        }
+        if talking.hang_up_at.is_some_and(|at| now >= at) {
+            let end = End::new(EndReason::DurationOver, EndedBy::Local, Outcome::Completed);
+            self.hang_up_talk(desk, now, end);
+            return;
+        }
+        if let Some(terms) = talking.terms_mut() {
+            terms.stream.handle_timeout(now);
+        }
+        for frame in talking.due_frames(now) {
+            desk.out(Output::Play {
+                call: self.key,
+                frame: Box::new(frame),
+            });
+        }
+        if now >= talking.next_stats {
+            talking.next_stats = now + STATS_INTERVAL;
+            let figures = talking.figures();
+            self.tell(desk, now, EventKind::Stats(figures));
+        }
+        self.run_media(desk, now);
+    }
+
+    /// Sends what the stream has ready and tells what it says.
+    pub(super) fn run_media(&mut self, desk: &mut Desk, now: Instant) {
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
+        talking.send(desk, self.ice.as_ref(), self.sockets.as_ref());
+        let mut told = Vec::new();
+        while let Some(event) = talking
+            .terms_mut()
+            .and_then(|terms| terms.stream.poll_event())
+        {
+            told.extend(match event {
+                MediaEvent::FirstSent => Some(EventKind::Media {
+                    direction: MediaDirection::Sent,
+                }),
+                MediaEvent::FirstReceived => Some(EventKind::Media {
+                    direction: MediaDirection::Received,
+                }),
+                MediaEvent::Digit(digit) => Some(EventKind::Dtmf { digit }),
+                // The end of a stream; the end of the call is for SIP to say.
+                MediaEvent::Bye => None,
+            });
+        }
+        for kind in told {
+            self.tell(desk, now, kind);
+        }
+    }
+
+    /// The proof of a call that was answered before it: now the speaker opens.
+    pub(super) fn talk_proven(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        fork: ForkId,
+        proof: PathProof,
+    ) {
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
+        let Sound::Shut { gate, .. } = &mut talking.sound else {
+            return;
+        };
+        if talking.fork != fork {
+            return;
+        }
+        if let Some(Ok(ring)) = gate.take().map(|gate| gate.open(proof)) {
+            desk.out(open_sound(self.key, &ring));
+            talking.sound = Sound::Open { _ring: ring };
+            talking.next_play = now;
+        }
+    }
+
+    /// A 2xx without a path is ended (design: ACK, BYE, exit 3).
+    pub(super) fn talk_path_failed(&mut self, desk: &mut Desk, now: Instant) {
+        if let Stage::Talking(talking) = &self.stage
+            && !talking.has_sound()
+        {
+            self.end_unproven(desk, now);
+        }
+    }
+
+    fn end_unproven(&mut self, desk: &mut Desk, now: Instant) {
+        let end = End::new(EndReason::NoMediaPath, EndedBy::Local, Outcome::NoMediaPath);
+        self.hang_up_talk(desk, now, end.with_status(200));
+    }
+
+    pub(super) fn hang_up_talk(&mut self, desk: &mut Desk, now: Instant, end: End) {
+        if let Stage::Talking(talking) = &self.stage {
+            let dialog = talking.dialog.clone();
+            let text = match end.reason {
+                EndReason::NoMediaPath => Some("No media path"),
+                EndReason::ConsentLost => Some("Media path lost"),
+                _ => None,
+            };
+            bye(desk, now, &dialog, text);
+        }
+        self.finish_talk(desk, now, end);
+    }
+
+    /// The peer's BYE.
+    pub(super) fn handle_bye(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        dialog: &DialogId,
+        words: Option<String>,
+    ) {
+        match &self.stage {
+            Stage::Talking(talking) if talking.dialog == *dialog => {
+                let end = End::new(EndReason::HungUp, EndedBy::Remote, Outcome::Completed);
+                self.finish_talk(desk, now, end.with_words(words));
+            }
+            Stage::Holding(_) | Stage::Alerting(_) | Stage::GatheringToAnswer { .. } => {
+                self.handle_cancelled(desk, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// A call that ended in order, but in which nothing was heard, did not take place.
+    fn finish_talk(&mut self, desk: &mut Desk, now: Instant, mut end: End) {
+        if let Stage::Talking(talking) = &self.stage
+            && end.outcome == Outcome::Completed
+            && talking.heard_nothing()
+        {
+            end.reason = EndReason::NothingHeard;
+            end.outcome = Outcome::NoMediaPath;
+        }
+        self.finish(desk, now, end);
+    }
+
+    /// The ACK has come; with the answer, if the 200 held our offer.
+    pub(super) fn handle_confirmed(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        dialog: &DialogId,
+        body: Option<Vec<u8>>,
+    ) {
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
+        if talking.dialog != *dialog {
+            return;
+        }
+        talking.confirm();
+        if let Media::Offered(local) = &talking.media {
+            let local = local.clone();
+            let (fork, parsed) = (talking.fork, body.as_deref().map(SessionDescription::parse));
+            let terms = parsed
+                .and_then(Result::ok)
+                .and_then(|answer| ringtrue_sip::sdp::read_answer(&local, &answer).ok())
+                .and_then(|negotiated| Terms::new(desk, now, negotiated));
+            let Some(terms) = terms else {
+                let end = End::new(EndReason::Incompatible, EndedBy::Local, Outcome::Refused);
+                self.hang_up_talk(desk, now, end);
+                return;
+            };
+            match (&terms.negotiated.ice, &mut self.ice) {
+                (IceSupport::Supported(description), Some(ice)) => {
+                    let components = components(&terms.negotiated);
+                    // Refused only for a fork that was started already; this one was not.
+                    let _ = ice.start(now, fork, description.clone(), components);
+                }
+                _ => self.ice = None,
+            }
+            talking.media = Media::Agreed(Box::new(terms));
+        }
+        self.run_ice(desk, now);
+        self.update_offer(desk, now);
+    }
+}
+
+/// Opening the speaker costs a `Ring`.
+fn open_sound(call: crate::io::CallKey, _ring: &Ring) -> Output {
+    Output::OpenSound { call }
+}

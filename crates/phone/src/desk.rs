@@ -1,0 +1,226 @@
+//! What all calls of a phone share: the SIP endpoint, the pacing, the settings, the way out.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Instant, SystemTime};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ringtrue_ice::{Pacer, UnverifiedPolicy};
+use ringtrue_sip::{Endpoint, QueryId};
+
+use crate::event::{CallRef, EventKind, PhoneEvent};
+use crate::io::{BindRequest, Interface, Output, ResolveQuery};
+use crate::settings::{IceUse, RingWhen, Settings};
+
+/// The port of STUN over UDP (RFC 8489 section 18.6).
+const STUN_PORT: u16 = 3478;
+
+/// What all calls of a phone share.
+pub(crate) struct Desk {
+    pub(crate) settings: Settings,
+    pub(crate) sip: Endpoint,
+    pub(crate) pacer: Pacer,
+    pub(crate) stun: StunServers,
+    interfaces: Vec<Interface>,
+    sip_sockets: Vec<SocketAddr>,
+    rng: ChaCha8Rng,
+    outputs: VecDeque<Output>,
+    next_bind: u64,
+    clock: (Instant, SystemTime),
+}
+
+impl Desk {
+    pub(crate) fn new(
+        settings: Settings,
+        interfaces: Vec<Interface>,
+        sip_sockets: Vec<SocketAddr>,
+        sip: Endpoint,
+        seed: u64,
+        clock: (Instant, SystemTime),
+    ) -> Self {
+        Self {
+            settings,
+            sip,
+            pacer: Pacer::new(),
+            stun: StunServers::default(),
+            interfaces,
+            sip_sockets,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            outputs: VecDeque::new(),
+            next_bind: 0,
+            clock,
+        }
+    }
+
+    /// Queues something to be done or told.
+    pub(crate) fn out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn tell(&mut self, at: Instant, call: Option<CallRef>, kind: EventKind) {
+        self.out(Output::Event(PhoneEvent { at, call, kind }));
+    }
+
+    pub(crate) fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    pub(crate) fn bind(&mut self, address: IpAddr) -> BindRequest {
+        self.next_bind += 1;
+        let request = BindRequest(self.next_bind);
+        self.out(Output::Bind { request, address });
+        request
+    }
+
+    pub(crate) fn seed(&mut self) -> u64 {
+        self.rng.random()
+    }
+
+    /// The calendar's time at a moment of the monotonic clock.
+    pub(crate) fn wall(&self, now: Instant) -> SystemTime {
+        self.clock.1 + now.saturating_duration_since(self.clock.0)
+    }
+
+    pub(crate) fn is_sip_socket(&self, local: SocketAddr) -> bool {
+        self.sip_sockets.contains(&local)
+    }
+
+    /// The addresses that media sockets are bound to, the most preferred first: those that the
+    /// user named, else every one but loopback and link-local ones.
+    pub(crate) fn media_addresses(&self) -> Vec<IpAddr> {
+        let named: Vec<IpAddr> = self
+            .sip_sockets
+            .iter()
+            .map(SocketAddr::ip)
+            .filter(|ip| !ip.is_unspecified())
+            .collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let mut usable: Vec<&Interface> = self
+            .interfaces
+            .iter()
+            .filter(|interface| is_usable(interface.address))
+            .collect();
+        // RFC 8421 section 4: the default routes first, there IPv6 before IPv4.
+        usable.sort_by_key(|interface| (!interface.default_route, interface.address.is_ipv4()));
+        usable.iter().map(|interface| interface.address).collect()
+    }
+
+    /// What the settings allow to ring without a proof.
+    pub(crate) fn unverified_policy(&self) -> UnverifiedPolicy {
+        match (self.settings.ice, self.settings.ring) {
+            (IceUse::Required, _) => UnverifiedPolicy::Never,
+            (_, RingWhen::AtOnce) => UnverifiedPolicy::AtOnce,
+            (_, RingWhen::PreferVerified) => UnverifiedPolicy::AfterPatience,
+            (_, RingWhen::Verified) => UnverifiedPolicy::PeersWithoutIce,
+        }
+    }
+
+    /// Begins to resolve the STUN servers of the settings.
+    pub(crate) fn resolve_stun_servers(&mut self) {
+        for server in self.settings.stun_servers.clone() {
+            let (host, port) = split_host_port(&server);
+            if let Ok(ip) = host.parse::<IpAddr>() {
+                self.stun.ready.push(SocketAddr::new(ip, port));
+                continue;
+            }
+            let query = StunServers::query(self.stun.asked);
+            self.stun.asked += 1;
+            self.stun.pending.insert(query, port);
+            self.out(Output::Resolve {
+                query,
+                host: host.to_owned(),
+            });
+        }
+    }
+}
+
+fn is_usable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    }
+}
+
+/// Splits `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
+fn split_host_port(server: &str) -> (&str, u16) {
+    if let Some(rest) = server.strip_prefix('[')
+        && let Some((host, after)) = rest.split_once(']')
+    {
+        let port = after.strip_prefix(':').and_then(|port| port.parse().ok());
+        return (host, port.unwrap_or(STUN_PORT));
+    }
+    match server.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => (host, port.parse().unwrap_or(STUN_PORT)),
+        _ => (server, STUN_PORT),
+    }
+}
+
+/// The STUN servers: those whose address is known, and those whose name is being resolved.
+#[derive(Default)]
+pub(crate) struct StunServers {
+    ready: Vec<SocketAddr>,
+    pending: HashMap<ResolveQuery, u16>,
+    asked: u64,
+}
+
+impl StunServers {
+    /// Queries of the phone itself have the top bit set; those of the SIP endpoint do not.
+    const OWN: u64 = 1 << 63;
+
+    fn query(number: u64) -> ResolveQuery {
+        ResolveQuery(Self::OWN | number)
+    }
+
+    /// Whether every name is resolved, or has failed to.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.ready.clone()
+    }
+
+    /// Takes an answer that is one of ours; gives back the SIP endpoint's query otherwise.
+    pub(crate) fn handle_resolved(
+        &mut self,
+        query: ResolveQuery,
+        addresses: &[IpAddr],
+    ) -> Option<QueryId> {
+        if query.0 & Self::OWN == 0 {
+            return Some(QueryId(query.0));
+        }
+        if let Some(port) = self.pending.remove(&query) {
+            // One address of each family: more would only ask the same server twice.
+            let v4 = addresses.iter().find(|ip| ip.is_ipv4());
+            let v6 = addresses.iter().find(|ip| ip.is_ipv6());
+            let found = v4.into_iter().chain(v6);
+            self.ready
+                .extend(found.map(|ip| SocketAddr::new(*ip, port)));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_host_port;
+
+    #[test]
+    fn stun_servers_are_read_in_every_notation() {
+        assert_eq!(
+            split_host_port("stun.example.org"),
+            ("stun.example.org", 3478)
+        );
+        assert_eq!(split_host_port("192.0.2.1:1234"), ("192.0.2.1", 1234));
+        assert_eq!(split_host_port("[2001:db8::1]:99"), ("2001:db8::1", 99));
+        assert_eq!(split_host_port("[2001:db8::1]"), ("2001:db8::1", 3478));
+        assert_eq!(split_host_port("2001:db8::1"), ("2001:db8::1", 3478));
+    }
+}

@@ -1,0 +1,455 @@
+//! The phone: everything that comes in finds its call here.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Instant, SystemTime};
+
+use ringtrue_sip::message::NameAddr;
+use ringtrue_sip::uri::Uri;
+use ringtrue_sip::{ConnectionId, Endpoint, RegisterConfig, Rejection, SipEvent, SipTransmit};
+
+use crate::call::{Call, IncomingInvite};
+use crate::desk::Desk;
+use crate::event::EventKind;
+use crate::gathering::{Gathering, MediaSockets};
+use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
+use crate::io::{BindRequest, CallKey, Connection, Frame, Interface, Output, ResolveQuery};
+use crate::settings::Settings;
+
+/// For how long we register, in seconds.
+const REGISTRATION: u32 = 600;
+
+/// A SIP phone, sans-IO.
+///
+/// After every input and every command: [`Phone::poll_output`] until `None`, then
+/// [`Phone::poll_timeout`], and [`Phone::handle_timeout`] when that time has come.
+pub struct Phone {
+    desk: Desk,
+    calls: BTreeMap<CallKey, Call>,
+    next_call: u64,
+    /// Candidates that are held ready for the calls to come.
+    pool: Vec<WarmSet>,
+    registering: bool,
+    leaving: bool,
+}
+
+/// A gathered set in the pool.
+struct WarmSet {
+    gathering: Gathering,
+    told: bool,
+}
+
+impl Phone {
+    /// A phone on bound SIP sockets.
+    ///
+    /// `interfaces` are the host's addresses; `seed` gives every random choice; `wall` is the
+    /// calendar's time at `now`.
+    ///
+    /// # Errors
+    /// [`SettingsError`], for the user to read.
+    pub fn new(
+        settings: Settings,
+        interfaces: Vec<Interface>,
+        sip_sockets: Vec<SocketAddr>,
+        seed: u64,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Result<Self, SettingsError> {
+        let config = endpoint_config(&settings, &interfaces, &sip_sockets)?;
+        let sip = Endpoint::new(config, seed, now);
+        let mut desk = Desk::new(settings, interfaces, sip_sockets, sip, seed, (now, wall));
+        desk.resolve_stun_servers();
+        let mut phone = Self {
+            desk,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            pool: Vec::new(),
+            registering: false,
+            leaving: false,
+        };
+        phone.register(now);
+        phone.settle(now);
+        Ok(phone)
+    }
+
+    fn register(&mut self, now: Instant) {
+        if !self.desk.settings.register {
+            return;
+        }
+        // The domain of the address of record, without its user (RFC 3261 section 10.2).
+        if let Ok(aor) = self.desk.settings.aor.parse::<NameAddr>() {
+            let registrar = Uri {
+                user: None,
+                password: None,
+                ..aor.uri
+            };
+            self.registering = true;
+            self.desk.sip.register(
+                now,
+                RegisterConfig {
+                    registrar,
+                    expires: REGISTRATION,
+                },
+            );
+        }
+    }
+
+    /// Places a call.
+    ///
+    /// # Errors
+    /// [`CallError`], for the user to read.
+    pub fn call(&mut self, now: Instant, target: &str) -> Result<CallKey, CallError> {
+        let uri = parse_target(target)?;
+        let key = self.next_key();
+        let call = Call::place(&mut self.desk, now, key, uri);
+        self.calls.insert(key, call);
+        self.settle(now);
+        Ok(key)
+    }
+
+    /// Picks up a ringing call; nothing happens to any other.
+    pub fn answer(&mut self, now: Instant, call: CallKey) {
+        self.with_call(now, call, |call, desk| call.pick_up(desk, now));
+    }
+
+    /// Refuses a call that has come in.
+    pub fn decline(&mut self, now: Instant, call: CallKey) {
+        self.hang_up(now, call);
+    }
+
+    /// Ends a call: CANCEL before the answer, BYE after it, a refusal of one that has come in.
+    pub fn hang_up(&mut self, now: Instant, call: CallKey) {
+        self.with_call(now, call, |call, desk| call.hang_up(desk, now));
+    }
+
+    /// Ends every call and withdraws the registration. New calls are refused from now on.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.leaving = true;
+        for call in self.calls.values_mut() {
+            call.hang_up(&mut self.desk, now);
+        }
+        for warm in self.pool.drain(..) {
+            warm.gathering.abandon(&mut self.desk);
+        }
+        if self.registering {
+            self.registering = false;
+            self.desk.sip.unregister(now);
+        }
+        self.settle(now);
+    }
+
+    /// Whether nothing is left to be sent or waited for.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.desk.sip.is_idle() && !self.desk.has_output()
+    }
+
+    fn with_call(&mut self, now: Instant, key: CallKey, act: impl FnOnce(&mut Call, &mut Desk)) {
+        if let Some(call) = self.calls.get_mut(&key) {
+            act(call, &mut self.desk);
+        }
+        self.settle(now);
+    }
+
+    fn next_key(&mut self) -> CallKey {
+        self.next_call += 1;
+        CallKey(self.next_call)
+    }
+
+    /// A datagram has come to one of the phone's sockets.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        let desk = &mut self.desk;
+        if desk.is_sip_socket(local) {
+            desk.sip.handle_datagram(now, local, from, payload);
+        } else {
+            let pool = &mut self.pool;
+            let _taken = self
+                .calls
+                .values_mut()
+                .any(|call| call.handle_media_datagram(desk, now, local, from, payload))
+                || pool.iter_mut().any(|warm| {
+                    warm.gathering
+                        .handle_datagram(desk, now, local, from, payload)
+                });
+        }
+        self.settle(now);
+    }
+
+    /// The answer to [`Output::Bind`]: the socket's address, or why there is none.
+    pub fn handle_bound(
+        &mut self,
+        now: Instant,
+        request: BindRequest,
+        bound: Result<SocketAddr, String>,
+    ) {
+        if let Err(message) = &bound {
+            let message = format!("no media socket: {message}");
+            self.desk.tell(now, None, EventKind::Error { message });
+        }
+        let local = bound.ok();
+        let desk = &mut self.desk;
+        let taken = self
+            .calls
+            .values_mut()
+            .any(|call| call.handle_bound(desk, now, request, local))
+            || self
+                .pool
+                .iter_mut()
+                .any(|warm| warm.gathering.handle_bound(desk, now, request, local));
+        if let (false, Some(local)) = (taken, local) {
+            // Whoever wanted it is gone.
+            desk.out(Output::Unbind { local });
+        }
+        self.settle(now);
+    }
+
+    /// Somebody has connected to one of the SIP ports; gives the connection's number.
+    pub fn accepted_connection(&mut self, now: Instant, peer: SocketAddr) -> Connection {
+        let connection = self.desk.sip.accepted_id();
+        self.desk.sip.handle_accepted(now, connection, peer);
+        self.settle(now);
+        Connection(connection.0)
+    }
+
+    /// A connection of [`Output::Connect`] stands.
+    pub fn handle_connected(&mut self, now: Instant, connection: Connection) {
+        self.desk
+            .sip
+            .handle_connected(now, ConnectionId(connection.0));
+        self.settle(now);
+    }
+
+    /// Bytes have come on a connection.
+    pub fn handle_stream(&mut self, now: Instant, connection: Connection, payload: &[u8]) {
+        let connection = ConnectionId(connection.0);
+        self.desk.sip.handle_stream(now, connection, payload);
+        self.settle(now);
+    }
+
+    /// A connection was closed by the other side, or could not be opened (`error`).
+    pub fn handle_closed(&mut self, now: Instant, connection: Connection, error: Option<String>) {
+        let connection = ConnectionId(connection.0);
+        self.desk
+            .sip
+            .handle_closed(now, connection, error.is_some());
+        self.settle(now);
+    }
+
+    /// The answer to [`Output::Resolve`]; empty when the name is unknown.
+    pub fn handle_resolved(&mut self, now: Instant, query: ResolveQuery, addresses: Vec<IpAddr>) {
+        match self.desk.stun.handle_resolved(query, &addresses) {
+            Some(query) => self.desk.sip.handle_resolved(now, query, addresses),
+            None => {
+                for call in self.calls.values_mut() {
+                    call.after_gathering(&mut self.desk, now);
+                }
+                for warm in &mut self.pool {
+                    warm.gathering.proceed(&mut self.desk, now);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// 20 ms of sound from a call's microphone.
+    pub fn handle_captured(&mut self, now: Instant, call: CallKey, frame: &Frame) {
+        self.with_call(now, call, |call, desk| {
+            call.handle_captured(desk, now, frame)
+        });
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.desk.sip.handle_timeout(now);
+        for call in self.calls.values_mut() {
+            call.handle_timeout(&mut self.desk, now);
+        }
+        for warm in &mut self.pool {
+            warm.gathering.handle_timeout(&mut self.desk, now);
+        }
+        self.settle(now);
+    }
+
+    /// What is to be done or told next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.desk.next_output()
+    }
+
+    /// When [`Phone::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let desk = &self.desk;
+        let calls = self
+            .calls
+            .values()
+            .filter_map(|call| call.poll_timeout(desk));
+        let pool = self
+            .pool
+            .iter()
+            .filter_map(|warm| warm.gathering.poll_timeout(desk));
+        desk.sip
+            .poll_timeout()
+            .into_iter()
+            .chain(calls)
+            .chain(pool)
+            .min()
+    }
+
+    /// Carries everything on until nothing is left that follows from what came in.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            self.flush_sip();
+            let Some(event) = self.desk.sip.poll_event() else {
+                break;
+            };
+            self.handle_sip(now, event);
+        }
+        self.calls.retain(|_, call| !call.is_over());
+        self.keep_warm(now);
+        self.flush_sip();
+    }
+
+    fn flush_sip(&mut self) {
+        while let Some(transmit) = self.desk.sip.poll_transmit() {
+            self.desk.out(match transmit {
+                SipTransmit::Datagram { local, to, payload } => {
+                    Output::Datagram { local, to, payload }
+                }
+                SipTransmit::Connect { connection, to } => Output::Connect {
+                    connection: Connection(connection.0),
+                    to,
+                },
+                SipTransmit::Stream {
+                    connection,
+                    payload,
+                } => Output::Stream {
+                    connection: Connection(connection.0),
+                    payload,
+                },
+                SipTransmit::Close { connection } => Output::Close {
+                    connection: Connection(connection.0),
+                },
+                SipTransmit::Resolve { query, host } => Output::Resolve {
+                    query: ResolveQuery(query.0),
+                    host,
+                },
+            });
+        }
+    }
+
+    fn handle_sip(&mut self, now: Instant, event: SipEvent) {
+        let handle = match &event {
+            SipEvent::Incoming { .. } => {
+                self.handle_incoming(now, event);
+                return;
+            }
+            SipEvent::Registered { aor, expires } => {
+                let kind = EventKind::Registered {
+                    aor: aor.clone(),
+                    expires: *expires,
+                };
+                self.desk.tell(now, None, kind);
+                return;
+            }
+            SipEvent::RegistrationFailed { status, reason } => {
+                let kind = EventKind::RegistrationFailed {
+                    status: *status,
+                    reason: reason.clone(),
+                };
+                self.desk.tell(now, None, kind);
+                return;
+            }
+            SipEvent::Refused { call, .. }
+            | SipEvent::TransportFailed { call, .. }
+            | SipEvent::TimedOut { call }
+            | SipEvent::Cancelled { call }
+            | SipEvent::Pracked { call, .. } => *call,
+            SipEvent::Progress { dialog, .. }
+            | SipEvent::Accepted { dialog, .. }
+            | SipEvent::Confirmed { dialog, .. }
+            | SipEvent::AckMissing { dialog }
+            | SipEvent::Ended { dialog, .. }
+            | SipEvent::Reinvite { dialog, .. }
+            | SipEvent::ReinviteAccepted { dialog, .. }
+            | SipEvent::ReinviteRefused { dialog, .. }
+            | SipEvent::ByeDone { dialog } => dialog.call,
+        };
+        let desk = &mut self.desk;
+        let mut calls = self.calls.values_mut();
+        if let Some(call) = calls.find(|call| call.handle() == Some(handle)) {
+            call.handle_sip(desk, now, event);
+        } else if let SipEvent::Accepted { dialog, .. } = &event {
+            // A 2xx of a fork whose call is over: it must be ended (RFC 3261 section 13.2.2.4).
+            let _ = desk.sip.bye(now, dialog, None);
+        }
+    }
+
+    fn handle_incoming(&mut self, now: Instant, event: SipEvent) {
+        let SipEvent::Incoming {
+            call,
+            from,
+            to,
+            body,
+            call_id,
+            remote_tag,
+            ..
+        } = event
+        else {
+            return;
+        };
+        if self.leaving || self.calls.len() >= self.desk.settings.max_calls {
+            // Refused only when the call is gone already.
+            let _ = self.desk.sip.reject(now, call, 486, Rejection::default());
+            return;
+        }
+        let invite = IncomingInvite {
+            handle: call,
+            from: from.uri.to_string(),
+            to: to.uri.to_string(),
+            call_id,
+            remote_tag,
+            body,
+        };
+        let key = self.next_key();
+        let warm = self.take_warm();
+        let call = Call::receive(&mut self.desk, now, key, invite, warm);
+        self.calls.insert(key, call);
+    }
+
+    /// A set from the pool that is ready.
+    fn take_warm(&mut self) -> Option<MediaSockets> {
+        let ready = self
+            .pool
+            .iter()
+            .position(|warm| warm.gathering.took().is_some())?;
+        self.pool.swap_remove(ready).gathering.finish().ok()
+    }
+
+    /// Keeps the pool filled, and tells of each set that has become ready.
+    fn keep_warm(&mut self, now: Instant) {
+        let wanted = if self.leaving {
+            0
+        } else {
+            self.desk.settings.warm_sets
+        };
+        while self.pool.len() < wanted {
+            let gathering = Gathering::begin(&mut self.desk, now);
+            self.pool.push(WarmSet {
+                gathering,
+                told: false,
+            });
+        }
+        for warm in &mut self.pool {
+            if let (false, Some(took)) = (warm.told, warm.gathering.took()) {
+                warm.told = true;
+                let candidates = warm.gathering.candidates();
+                let kind = EventKind::Gathered { candidates, took };
+                self.desk.tell(now, None, kind);
+            }
+        }
+    }
+}

@@ -123,6 +123,12 @@ pub enum StartRefused {
         /// The limit.
         limit: usize,
     },
+    /// The peer's ufrag or password cannot be one (RFC 8839 section 5.4).
+    #[error("the peer's ufrag or password is empty, too long or has a colon")]
+    BadCredentials,
+    /// The session has been stopped.
+    #[error("the session has been stopped")]
+    Stopped,
     /// No component was named.
     #[error("no component to check")]
     NoComponent,

@@ -2,14 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
 mod candidate;
 mod classify;
+mod early;
 mod event;
 mod gate;
 mod gather;
 mod pacer;
 mod seed;
 mod session;
+mod stun;
 
 pub use candidate::{
     Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol,

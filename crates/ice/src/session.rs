@@ -1,14 +1,27 @@
 //! Every agent that shares one offer or answer.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::agent::{Agent, AgentConfig, Arrived, Verdict, Work, push};
 use crate::candidate::{ComponentId, Credentials, IceDescription};
+use crate::early::EarlyRequests;
 use crate::event::{ForkId, IceEvent, Path, Role, StartRefused, Transmit, UpdatedRemote};
 use crate::gate::Gate;
 use crate::gather::Gathered;
 use crate::pacer::Pacer;
-use crate::seed::Seed;
+use crate::seed::{Randomness, Seed};
+use crate::stun::{BAD_REQUEST, Binding, Class, ROLE_CONFLICT, UNAUTHENTICATED, UNKNOWN_ATTRIBUTE};
+
+/// Forks of one call beyond which no agent is started.
+const MOST_FORKS: usize = 32;
+/// RFC 8445 section 14.2 leaves Ta to us down to 5 ms; 50 ms is what everybody bears.
+const SHORTEST_TA: Duration = Duration::from_millis(5);
+const LONGEST_TA: Duration = Duration::from_millis(50);
+/// Strangers' requests are refused so often a second, and then met with silence: we are nobody's
+/// reflector.
+const REFUSALS_A_SECOND: u32 = 10;
 
 /// How a session behaves.
 #[derive(Debug, Clone)]
@@ -40,27 +53,75 @@ impl Default for SessionConfig {
     }
 }
 
+/// One early dialog's agent.
+#[derive(Debug)]
+enum Fork {
+    Running(Box<Agent>),
+    /// Stopped: its peer is met with silence.
+    Stopped {
+        remote_ufrag: String,
+        pairs_tried: usize,
+    },
+}
+
+impl Fork {
+    fn remote_ufrag(&self) -> &str {
+        match self {
+            Self::Running(agent) => agent.remote_ufrag(),
+            Self::Stopped { remote_ufrag, .. } => remote_ufrag,
+        }
+    }
+}
+
 /// Every agent that shares one offer or answer: our credentials, candidates and sockets, and one
-/// ICE agent per early dialog.
+/// ICE agent per early dialog. Our ufrag is the same in all of them, so a Binding request finds
+/// its agent by the *peer's* ufrag, which follows the colon of USERNAME.
+///
+/// After every input ([`start`](Self::start), `handle_*`, [`stop`](Self::stop)), and in this
+/// order: [`handle_timeout`](Self::handle_timeout) if [`poll_timeout`](Self::poll_timeout) is not
+/// in the future, [`poll_transmit`](Self::poll_transmit) and [`poll_event`](Self::poll_event)
+/// until empty, then wait until [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct IceSession {
     config: SessionConfig,
     gathered: Gathered,
+    credentials: Credentials,
+    tie_breaker: u64,
+    forks: Vec<(ForkId, Fork)>,
+    early: EarlyRequests,
+    stopped: bool,
+    rechecks: usize,
+    refusals: Refusals,
+    out: VecDeque<Transmit>,
+    randomness: Randomness,
 }
 
 impl IceSession {
     /// A session on gathered candidates.
-    pub fn new(config: SessionConfig, gathered: Gathered, _seed: impl Into<Seed>) -> Self {
-        Self { config, gathered }
+    pub fn new(config: SessionConfig, gathered: Gathered, seed: impl Into<Seed>) -> Self {
+        let mut randomness = seed.into().randomness();
+        Self {
+            config: SessionConfig {
+                pacing: config.pacing.clamp(SHORTEST_TA, LONGEST_TA),
+                ..config
+            },
+            gathered,
+            credentials: randomness.credentials(),
+            tie_breaker: randomness.tie_breaker(),
+            forks: Vec::new(),
+            early: EarlyRequests::default(),
+            stopped: false,
+            rechecks: 0,
+            refusals: Refusals::default(),
+            out: VecDeque::new(),
+            randomness,
+        }
     }
 
     /// Our side, for the SDP: candidates of both components.
     pub fn local_description(&self) -> IceDescription {
         IceDescription {
-            credentials: Credentials {
-                ufrag: String::new(),
-                pwd: String::new(),
-            },
+            credentials: self.credentials.clone(),
             candidates: self.gathered.candidates().cloned().collect(),
             lite: false,
             ice2: true,
@@ -69,107 +130,423 @@ impl IceSession {
         }
     }
 
-    /// The peer's description is known: checks begin.
+    /// What was gathered for this session.
+    pub fn gathered(&self) -> &Gathered {
+        &self.gathered
+    }
+
+    /// The peer's description is known, and it has ours or gets it now: checks begin at once.
+    /// `components` is RTP alone under rtcp-mux, else both.
     ///
     /// # Errors
-    /// [`StartRefused`].
+    /// [`StartRefused`] when this fork cannot have an agent.
     pub fn start(
         &mut self,
-        _now: Instant,
-        _fork: ForkId,
-        _remote: IceDescription,
-        _components: &[ComponentId],
+        now: Instant,
+        fork: ForkId,
+        remote: IceDescription,
+        components: &[ComponentId],
     ) -> Result<(), StartRefused> {
+        self.may_start(fork, &remote, components)?;
+        let ufrag = remote.credentials.ufrag.clone();
+        let mut components = components.to_vec();
+        components.sort();
+        components.dedup();
+        let config = AgentConfig {
+            role: self.config.role,
+            tie_breaker: self.tie_breaker,
+            local: self.credentials.clone(),
+            locals: self.gathered.locals.clone(),
+            components,
+            pacing: self.config.pacing,
+            patience: self.config.patience,
+            dense_period: self.config.dense_period,
+            pair_limit: self.config.pair_limit,
+            randomness: self.randomness.fork(),
+        };
+        let mut agent = Box::new(Agent::start(config, remote, now));
+        // RFC 8445 section 7.3: they were answered when they came; the rest is done now.
+        for request in self.early.take(&ufrag) {
+            agent.handle_request(now, &request);
+        }
+        self.forks.push((fork, Fork::Running(agent)));
         Ok(())
     }
 
-    /// The gate that this fork's proof opens.
-    pub fn gate(&self, _fork: ForkId) -> Option<Gate> {
+    fn may_start(
+        &self,
+        fork: ForkId,
+        remote: &IceDescription,
+        components: &[ComponentId],
+    ) -> Result<(), StartRefused> {
+        let Credentials { ufrag, pwd } = &remote.credentials;
+        if self.stopped {
+            return Err(StartRefused::Stopped);
+        }
+        if components.is_empty() {
+            return Err(StartRefused::NoComponent);
+        }
+        // RFC 8839 section 5.4 allows up to 256 characters.
+        if [ufrag, pwd].iter().any(|s| s.is_empty() || s.len() > 256) || ufrag.contains(':') {
+            return Err(StartRefused::BadCredentials);
+        }
+        if self.forks.iter().any(|(known, _)| *known == fork) {
+            return Err(StartRefused::AlreadyStarted);
+        }
+        if self
+            .forks
+            .iter()
+            .any(|(_, known)| known.remote_ufrag() == ufrag)
+        {
+            return Err(StartRefused::SameRemoteUfrag);
+        }
+        if self.forks.len() >= MOST_FORKS {
+            return Err(StartRefused::TooManyForks { limit: MOST_FORKS });
+        }
+        Ok(())
+    }
+
+    fn agent(&self, fork: ForkId) -> Option<&Agent> {
+        self.forks.iter().find_map(|(id, known)| match known {
+            Fork::Running(agent) if *id == fork => Some(&**agent),
+            _ => None,
+        })
+    }
+
+    fn agent_mut(&mut self, fork: ForkId) -> Option<&mut Agent> {
+        self.forks.iter_mut().find_map(|(id, known)| match known {
+            Fork::Running(agent) if *id == fork => Some(&mut **agent),
+            _ => None,
+        })
+    }
+
+    fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.forks.iter().filter_map(|(_, fork)| match fork {
+            Fork::Running(agent) => Some(&**agent),
+            Fork::Stopped { .. } => None,
+        })
+    }
+
+    fn agents_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
+        self.forks.iter_mut().filter_map(|(_, fork)| match fork {
+            Fork::Running(agent) => Some(&mut **agent),
+            Fork::Stopped { .. } => None,
+        })
+    }
+
+    /// The gate that this fork's proof opens; none once it was stopped.
+    pub fn gate(&self, fork: ForkId) -> Option<Gate> {
+        self.agent(fork).map(Agent::gate)
+    }
+
+    /// A datagram that [`classify`](crate::classify) calls STUN has arrived on a base. True if it
+    /// was this session's.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        base: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) -> bool {
+        let component = self
+            .gathered
+            .bases()
+            .find_map(|(known, component)| (known == base).then_some(component));
+        let (Some(component), Some(binding)) = (component, Binding::parse(payload)) else {
+            return false;
+        };
+        match binding.class() {
+            Class::Request => {
+                self.handle_request(now, (base, component), from, &binding);
+                true
+            }
+            // RFC 8445 section 11: a keepalive.
+            Class::Indication => true,
+            Class::Success | Class::Error => self
+                .agents_mut()
+                .any(|agent| agent.handle_response(now, (base, from), &binding)),
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Instant,
+        (base, component): (SocketAddr, ComponentId),
+        from: SocketAddr,
+        binding: &Binding<'_>,
+    ) {
+        let reply = if self.stopped {
+            None
+        } else {
+            self.authenticate(now, binding).and_then(|ufrag| {
+                let request = Arrived {
+                    base,
+                    component,
+                    from,
+                    priority: binding.priority(),
+                    use_candidate: binding.uses_candidate(),
+                    role: binding.role(),
+                };
+                self.dispatch(now, &ufrag, request, binding)
+            })
+        };
+        let reply = reply.or_else(|| self.refusals.take_reply());
+        if let Some(payload) = reply {
+            let to = from;
+            push(&mut self.out, Transmit { base, to, payload });
+        }
+    }
+
+    /// RFC 8489 section 9.1.3: the sender's ufrag, if the request is keyed with our password.
+    fn authenticate(&mut self, now: Instant, binding: &Binding<'_>) -> Option<String> {
+        let refusal = if !binding.is_authenticated_request() {
+            BAD_REQUEST
+        } else {
+            match binding.username() {
+                Some((ours, theirs))
+                    if ours == self.credentials.ufrag
+                        && binding.is_keyed_with(&self.credentials.pwd) =>
+                {
+                    return Some(theirs);
+                }
+                _ => UNAUTHENTICATED,
+            }
+        };
+        self.refusals.refuse(now, || binding.error(refusal, None));
         None
     }
 
-    /// A STUN datagram has arrived on a base. True if it was this session's.
-    pub fn handle_datagram(
+    /// Brings an authenticated request to its agent; the reply.
+    fn dispatch(
         &mut self,
-        _now: Instant,
-        _base: SocketAddr,
-        _from: SocketAddr,
-        _payload: &[u8],
-    ) -> bool {
-        false
+        now: Instant,
+        ufrag: &str,
+        request: Arrived,
+        binding: &Binding<'_>,
+    ) -> Option<Vec<u8>> {
+        let password = self.credentials.pwd.clone();
+        if binding.has_unknown_attributes() {
+            return binding.error(UNKNOWN_ATTRIBUTE, Some(&password));
+        }
+        let from = request.from;
+        let fork = self
+            .forks
+            .iter_mut()
+            .find(|(_, fork)| fork.remote_ufrag() == ufrag);
+        let verdict = match fork {
+            Some((_, Fork::Running(agent))) => agent.handle_request(now, &request),
+            Some((_, Fork::Stopped { .. })) => Verdict::Silence,
+            None => {
+                let (role, tie_breaker) = (self.config.role, self.tie_breaker);
+                self.early.handle_request(role, tie_breaker, ufrag, request)
+            }
+        };
+        match verdict {
+            Verdict::Success => binding.success(from, &password),
+            Verdict::RoleConflict => binding.error(ROLE_CONFLICT, Some(&password)),
+            Verdict::Silence => None,
+        }
     }
 
     /// Time has passed.
-    pub fn handle_timeout(&mut self, _now: Instant, _pacer: &mut Pacer) {}
+    pub fn handle_timeout(&mut self, now: Instant, pacer: &mut Pacer) {
+        for agent in self.agents_mut() {
+            agent.handle_timeout(now);
+        }
+        let Some((due, index, work)) = self.next_work() else {
+            return;
+        };
+        if due > now || !pacer.take(now) {
+            return;
+        }
+        if let Some((_, Fork::Running(agent))) = self.forks.get_mut(index)
+            && agent.work(now, work)
+        {
+            self.rechecks += 1;
+        }
+    }
+
+    /// The agents take turns: the one that has waited longest is next.
+    fn next_work(&self) -> Option<(Instant, usize, Work)> {
+        let rechecks_left = self.rechecks < self.config.dense_limit;
+        self.forks
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (_, fork))| match fork {
+                Fork::Running(agent) => {
+                    let (due, work) = agent.next_work(rechecks_left)?;
+                    Some((due, index, work))
+                }
+                Fork::Stopped { .. } => None,
+            })
+            .min_by_key(|(due, index, _)| (*due, *index))
+    }
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        None
+        self.out
+            .pop_front()
+            .or_else(|| self.agents_mut().find_map(Agent::poll_transmit))
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<(ForkId, IceEvent)> {
-        None
+        self.forks.iter_mut().find_map(|(id, fork)| match fork {
+            Fork::Running(agent) => agent.poll_event().map(|event| (*id, event)),
+            Fork::Stopped { .. } => None,
+        })
     }
 
     /// When to call [`Self::handle_timeout`].
-    pub fn poll_timeout(&self, _pacer: &Pacer) -> Option<Instant> {
-        None
+    pub fn poll_timeout(&self, pacer: &Pacer) -> Option<Instant> {
+        let work = self
+            .next_work()
+            .map(|(due, _, _)| pacer.next_start().map_or(due, |free| due.max(free)));
+        self.agents()
+            .filter_map(Agent::poll_timeout)
+            .chain(work)
+            .min()
     }
 
-    /// Where media of a component goes now.
-    pub fn path(&self, _fork: ForkId, _component: ComponentId) -> Option<Path> {
-        None
+    /// Where media of a component goes now: the selected pair, before there is one the best valid
+    /// pair (RFC 8445 section 12.1).
+    pub fn path(&self, fork: ForkId, component: ComponentId) -> Option<Path> {
+        self.agent(fork)?.path(component)
     }
 
     /// Whether media that comes from there is the peer's: the far end of a pair of this fork that a
     /// check has validated, or from which a check keyed with our password has come.
-    pub fn accepts_media(&self, _fork: ForkId, _base: SocketAddr, _from: SocketAddr) -> bool {
-        false
+    pub fn accepts_media(&self, fork: ForkId, base: SocketAddr, from: SocketAddr) -> bool {
+        self.agent(fork)
+            .is_some_and(|agent| agent.accepts_media(base, from))
     }
 
-    /// After nomination: what a subsequent offer says (RFC 8839 section 4.4.1.2.2).
-    pub fn nominated_description(&self, _fork: ForkId) -> Option<IceDescription> {
-        None
+    /// After nomination: what a subsequent offer or answer says, with `a=remote-candidates` while
+    /// we control (RFC 8839 section 4.4.1.2.2). An answer leaves those out (section 4.4.2).
+    pub fn nominated_description(&self, fork: ForkId) -> Option<IceDescription> {
+        self.agent(fork)?
+            .nominated_description(&self.local_description())
     }
 
-    /// Whether we control, are done, and selected another pair than the defaults of both SDPs
-    /// (`remote_defaults` is what the peer's `c=`, `m=` and `a=rtcp` said).
+    /// Whether we control, every component has its nominated pair, and these are not the default
+    /// candidates that both SDPs signalled; `remote_defaults` is what the peer's `c=`, `m=` and
+    /// `a=rtcp` said.
     pub fn needs_updated_offer(
         &self,
-        _fork: ForkId,
-        _remote_defaults: &[(ComponentId, SocketAddr)],
+        fork: ForkId,
+        remote_defaults: &[(ComponentId, SocketAddr)],
     ) -> bool {
-        false
+        let local_default = |component| {
+            self.gathered
+                .default_candidate(component)
+                .map(|candidate| candidate.address)
+        };
+        self.agent(fork)
+            .is_some_and(|agent| agent.needs_updated_offer(local_default, remote_defaults))
     }
 
-    /// The peer's subsequent offer has arrived.
+    /// The peer's subsequent offer, or its answer to ours, has arrived (RFC 8839 section 4.4).
     pub fn handle_updated_remote(
         &mut self,
         _now: Instant,
-        _fork: ForkId,
-        _remote: &IceDescription,
+        fork: ForkId,
+        remote: &IceDescription,
     ) -> UpdatedRemote {
-        UpdatedRemote::NoAgent
+        self.agent_mut(fork)
+            .map_or(UpdatedRemote::NoAgent, |agent| {
+                agent.handle_updated_remote(remote)
+            })
     }
 
-    /// Gives a fork a new patience, with every pair to be tried again: for a 2xx from a peer that
-    /// checks no earlier than that.
-    pub fn renew_patience(&mut self, _now: Instant, _fork: ForkId) {}
+    /// Gives a fork that has no proof yet a new patience, with every pair to be tried again: for
+    /// the 2xx of a peer that checks no earlier than that.
+    pub fn renew_patience(&mut self, now: Instant, fork: ForkId) {
+        if let Some(agent) = self.agent_mut(fork) {
+            agent.renew_patience(now);
+        }
+    }
 
-    /// Ends a fork's agent: its gate and its proof are void from now on.
-    pub fn stop(&mut self, _fork: ForkId) {}
+    /// Ends a fork's agent: its gate and its proof are void from now on, its peer is no longer
+    /// answered.
+    pub fn stop(&mut self, fork: ForkId) {
+        for (id, known) in &mut self.forks {
+            if *id == fork {
+                stop_fork(known);
+            }
+        }
+    }
 
-    /// Ends every agent.
-    pub fn stop_all(&mut self) {}
+    /// Ends every agent, and refuses new ones.
+    pub fn stop_all(&mut self) {
+        self.stopped = true;
+        self.early = EarlyRequests::default();
+        self.out.clear();
+        for (_, fork) in &mut self.forks {
+            stop_fork(fork);
+        }
+    }
 
     /// How many pairs this fork has checked.
-    pub fn pairs_tried(&self, _fork: ForkId) -> usize {
-        0
+    pub fn pairs_tried(&self, fork: ForkId) -> usize {
+        self.forks
+            .iter()
+            .find(|(id, _)| *id == fork)
+            .map_or(0, |(_, known)| match known {
+                Fork::Running(agent) => agent.pairs_tried(),
+                Fork::Stopped { pairs_tried, .. } => *pairs_tried,
+            })
     }
 
-    /// When this fork's transactions started: the first 1024.
-    pub fn transaction_starts(&self, _fork: ForkId) -> &[Instant] {
-        &[]
+    /// When this fork's transactions started: the first thousand or so.
+    pub fn transaction_starts(&self, fork: ForkId) -> &[Instant] {
+        self.agent(fork).map_or(&[], Agent::starts)
     }
 }
+
+impl Drop for IceSession {
+    /// A proof does not outlive the agents that stand behind it.
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+fn stop_fork(fork: &mut Fork) {
+    if let Fork::Running(agent) = fork {
+        agent.void();
+        *fork = Fork::Stopped {
+            remote_ufrag: agent.remote_ufrag().to_owned(),
+            pairs_tried: agent.pairs_tried(),
+        };
+    }
+}
+
+/// The error responses to strangers, counted.
+#[derive(Debug, Default)]
+struct Refusals {
+    second: Option<Instant>,
+    sent: u32,
+    reply: Option<Vec<u8>>,
+}
+
+impl Refusals {
+    fn refuse(&mut self, now: Instant, reply: impl FnOnce() -> Option<Vec<u8>>) {
+        if self
+            .second
+            .is_none_or(|start| now >= start + Duration::from_secs(1))
+        {
+            self.second = Some(now);
+            self.sent = 0;
+        }
+        if self.sent < REFUSALS_A_SECOND {
+            self.sent += 1;
+            self.reply = reply();
+        }
+    }
+
+    fn take_reply(&mut self) -> Option<Vec<u8>> {
+        self.reply.take()
+    }
+}
+
+#[cfg(test)]
+mod tests;

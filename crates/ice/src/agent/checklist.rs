@@ -1,0 +1,453 @@
+//! The checklist of an agent's one data stream (RFC 8445 section 6.1).
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::pair::{CandidatePair, LocalIndex, PairId, PairState, RemoteIndex, pair_priority};
+use crate::candidate::{Candidate, CandidateType, ComponentId};
+use crate::event::Role;
+use crate::gather::LocalCandidate;
+
+/// A filter never stands between two hosts of one network, so such a pair needs dense re-checks
+/// against loss only: once in so long a time.
+const RARE_RECHECK: Duration = Duration::from_millis(200);
+
+/// Remote candidates beyond which none is taken.
+const MOST_REMOTES: usize = 256;
+
+/// An entry of the triggered-check queue (RFC 8445 section 6.1.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TriggeredCheck {
+    pub(super) pair: PairId,
+    /// Carries USE-CANDIDATE: the pair has succeeded and is to be nominated (section 8.1.1).
+    pub(super) nominate: bool,
+}
+
+/// The candidates of both sides, which pairs point into.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    pub(super) locals: Vec<LocalCandidate>,
+    pub(super) remotes: Vec<Candidate>,
+}
+
+impl Candidates {
+    /// Those of the components in use; of equal remote addresses only the best (section 6.1.2.4).
+    pub(super) fn new(
+        mut locals: Vec<LocalCandidate>,
+        mut signalled: Vec<Candidate>,
+        components: &[ComponentId],
+    ) -> Self {
+        locals.retain(|local| components.contains(&local.candidate.component));
+        signalled.retain(|remote| components.contains(&remote.component));
+        signalled.sort_by_key(|remote| Reverse(remote.priority));
+        let mut candidates = Self {
+            locals,
+            remotes: Vec::new(),
+        };
+        for remote in signalled {
+            candidates.add_remote(remote);
+        }
+        candidates
+    }
+
+    /// Adds a remote candidate, unless it is known already or there are too many.
+    pub(super) fn add_remote(&mut self, remote: Candidate) -> Option<RemoteIndex> {
+        let known = self.find_remote(remote.address, remote.component);
+        if known.is_some() || self.remotes.len() >= MOST_REMOTES {
+            return None;
+        }
+        self.remotes.push(remote);
+        Some(RemoteIndex(self.remotes.len() - 1))
+    }
+
+    pub(super) fn local(&self, index: LocalIndex) -> &LocalCandidate {
+        &self.locals[index.0]
+    }
+
+    pub(super) fn remote(&self, index: RemoteIndex) -> &Candidate {
+        &self.remotes[index.0]
+    }
+
+    /// The host candidate that is this socket.
+    pub(super) fn base(&self, base: SocketAddr, component: ComponentId) -> Option<LocalIndex> {
+        self.locals
+            .iter()
+            .position(|local| {
+                local.candidate.kind == CandidateType::Host
+                    && local.base == base
+                    && local.candidate.component == component
+            })
+            .map(LocalIndex)
+    }
+
+    pub(super) fn find_remote(
+        &self,
+        address: SocketAddr,
+        component: ComponentId,
+    ) -> Option<RemoteIndex> {
+        self.remotes
+            .iter()
+            .position(|remote| remote.address == address && remote.component == component)
+            .map(RemoteIndex)
+    }
+
+    fn priority(&self, role: Role, local: LocalIndex, remote: RemoteIndex) -> u64 {
+        pair_priority(
+            role,
+            self.local(local).candidate.priority,
+            self.remote(remote).priority,
+        )
+    }
+
+    fn foundation(&self, pair: &CandidatePair) -> (&str, &str) {
+        (
+            &self.local(pair.local).candidate.foundation,
+            &self.remote(pair.remote).foundation,
+        )
+    }
+
+    /// Whether the way between the two may lead through a NAT's or firewall's filter that opens
+    /// only when its owner sends: always, unless the remote is a private host address.
+    fn may_be_filtered(&self, pair: &CandidatePair) -> bool {
+        let remote = self.remote(pair.remote);
+        remote.kind != CandidateType::Host || !is_private(remote.address.ip())
+    }
+}
+
+/// RFC 1918, RFC 3927, RFC 4193, RFC 4291 section 2.5.6, and RFC 6598's shared space.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = matches!(ip.octets(), [100, 64..=127, _, _]);
+            ip.is_private() || ip.is_link_local() || ip.is_loopback() || shared
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
+    }
+}
+
+/// The pairs in order of priority, and the triggered-check queue.
+#[derive(Debug)]
+pub(super) struct Checklist {
+    pairs: Vec<CandidatePair>,
+    triggered: VecDeque<TriggeredCheck>,
+    next_id: u32,
+    limit: usize,
+}
+
+impl Checklist {
+    /// RFC 8445 section 6.1.2: pairs each base with each remote candidate of the same component
+    /// and address family. Pairing bases only is the same as pairing all local candidates,
+    /// replacing reflexive ones by their base and pruning (section 6.1.2.4), because each base
+    /// is a candidate itself.
+    pub(super) fn form(candidates: &Candidates, role: Role, limit: usize) -> Self {
+        let mut checklist = Self {
+            pairs: Vec::new(),
+            triggered: VecDeque::new(),
+            next_id: 0,
+            limit,
+        };
+        for remote in 0..candidates.remotes.len() {
+            checklist.pair_remote(candidates, role, RemoteIndex(remote));
+        }
+        checklist.limit_pairs(candidates);
+        checklist.unfreeze_first_of_each_foundation(candidates);
+        checklist
+    }
+
+    /// Pairs one remote candidate with every base, Frozen.
+    pub(super) fn pair_remote(&mut self, candidates: &Candidates, role: Role, remote: RemoteIndex) {
+        let signalled = candidates.remote(remote);
+        for (index, local) in candidates.locals.iter().enumerate() {
+            let local_index = LocalIndex(index);
+            if local.candidate.kind == CandidateType::Host
+                && may_pair(&local.candidate, signalled)
+                && self.find(local_index, remote).is_none()
+            {
+                self.insert(candidates, role, local_index, remote, PairState::Frozen);
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        candidates: &Candidates,
+        role: Role,
+        local: LocalIndex,
+        remote: RemoteIndex,
+        state: PairState,
+    ) -> PairId {
+        let id = PairId(self.next_id);
+        self.next_id += 1;
+        self.pairs.push(CandidatePair {
+            id,
+            component: candidates.remote(remote).component,
+            local,
+            remote,
+            priority: candidates.priority(role, local, remote),
+            state,
+            nominated_by_peer: false,
+        });
+        self.sort();
+        id
+    }
+
+    fn sort(&mut self) {
+        self.pairs
+            .sort_by_key(|pair| (Reverse(pair.priority), pair.component));
+    }
+
+    /// RFC 8445 section 6.1.2.5. Pairs of every type stay: a peer with a hundred host candidates
+    /// must not push out the reflexive ones, so the limit takes turns among the types.
+    pub(super) fn limit_pairs(&mut self, candidates: &Candidates) {
+        let kind_of = |pair: &CandidatePair| (candidates.remote(pair.remote).kind, pair.component);
+        while self.pairs.len() > self.limit {
+            let mut crowds = HashMap::new();
+            for pair in &self.pairs {
+                *crowds.entry(kind_of(pair)).or_insert(0) += 1;
+            }
+            let victim = self
+                .pairs
+                .iter()
+                .filter(|pair| pair.is_unfinished() || pair.state == PairState::Failed)
+                .max_by_key(|pair| (crowds.get(&kind_of(pair)), Reverse(pair.priority)))
+                .map(|pair| pair.id);
+            let Some(victim) = victim else { return };
+            self.remove(victim);
+        }
+    }
+
+    fn remove(&mut self, id: PairId) {
+        self.pairs.retain(|pair| pair.id != id);
+        self.triggered.retain(|check| check.pair != id);
+    }
+
+    /// RFC 8445 section 6.1.2.6, step 4: for each foundation one pair becomes Waiting, that of
+    /// the lowest component, then of the highest priority.
+    fn unfreeze_first_of_each_foundation(&mut self, candidates: &Candidates) {
+        let mut order: Vec<usize> = (0..self.pairs.len()).collect();
+        order.sort_by_key(|index| {
+            let pair = &self.pairs[*index];
+            (pair.component, Reverse(pair.priority))
+        });
+        let mut seen: Vec<(&str, &str)> = Vec::new();
+        for index in order {
+            let pair = &mut self.pairs[index];
+            let foundation = candidates.foundation(pair);
+            if !seen.contains(&foundation) {
+                seen.push(foundation);
+                pair.state = PairState::Waiting;
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &CandidatePair> {
+        self.pairs.iter()
+    }
+
+    pub(super) fn get(&self, id: PairId) -> Option<&CandidatePair> {
+        self.pairs.iter().find(|pair| pair.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: PairId) -> Option<&mut CandidatePair> {
+        self.pairs.iter_mut().find(|pair| pair.id == id)
+    }
+
+    pub(super) fn find(&self, local: LocalIndex, remote: RemoteIndex) -> Option<&CandidatePair> {
+        self.pairs
+            .iter()
+            .find(|pair| pair.local == local && pair.remote == remote)
+    }
+
+    /// A pair that the peer's check came along (RFC 8445 section 7.3.1.4), inserted as Waiting
+    /// if it is new. A full checklist gives up its least promising pair for it.
+    pub(super) fn find_or_insert(
+        &mut self,
+        candidates: &Candidates,
+        role: Role,
+        local: LocalIndex,
+        remote: RemoteIndex,
+    ) -> PairId {
+        if let Some(pair) = self.find(local, remote) {
+            return pair.id;
+        }
+        if self.pairs.len() >= self.limit {
+            let victim = self
+                .pairs
+                .iter()
+                .rfind(|pair| pair.state != PairState::Succeeded && !pair.nominated_by_peer)
+                .map(|pair| pair.id);
+            if let Some(victim) = victim {
+                self.remove(victim);
+            }
+        }
+        self.insert(candidates, role, local, remote, PairState::Waiting)
+    }
+
+    /// Appends to the triggered-check queue, once per pair; a nomination overrides a plain check.
+    pub(super) fn trigger(&mut self, check: TriggeredCheck) {
+        match self
+            .triggered
+            .iter_mut()
+            .find(|queued| queued.pair == check.pair)
+        {
+            Some(queued) => queued.nominate |= check.nominate,
+            None => self.triggered.push_back(check),
+        }
+    }
+
+    pub(super) fn next_triggered(&self) -> Option<TriggeredCheck> {
+        self.triggered.front().copied()
+    }
+
+    pub(super) fn has_queued_nomination(&self, of: impl Fn(PairId) -> bool) -> bool {
+        self.triggered
+            .iter()
+            .any(|check| check.nominate && of(check.pair))
+    }
+
+    /// The pair's queued plain check is no longer needed, or is being sent.
+    pub(super) fn untrigger(&mut self, id: PairId) {
+        self.triggered.retain(|check| check.pair != id);
+    }
+
+    /// The pair for the next ordinary check (RFC 8445 section 6.1.4.2, steps 2 and 3).
+    pub(super) fn next_ordinary(&self, candidates: &Candidates) -> Option<PairId> {
+        let waiting = self
+            .pairs
+            .iter()
+            .find(|pair| pair.state == PairState::Waiting && !self.is_queued(pair.id));
+        if waiting.is_some() {
+            return waiting.map(|pair| pair.id);
+        }
+        if self
+            .pairs
+            .iter()
+            .any(|pair| pair.state == PairState::Waiting)
+        {
+            return None;
+        }
+        self.pairs
+            .iter()
+            .find(|pair| {
+                pair.state == PairState::Frozen
+                    && !self.pairs.iter().any(|other| {
+                        matches!(other.state, PairState::InProgress { .. })
+                            && candidates.foundation(other) == candidates.foundation(pair)
+                    })
+            })
+            .map(|pair| pair.id)
+    }
+
+    fn is_queued(&self, id: PairId) -> bool {
+        self.triggered.iter().any(|check| check.pair == id)
+    }
+
+    /// The pair for the next dense re-check, and when it is ready: the one whose latest check is
+    /// longest ago among those that could still improve on `best` of their component.
+    pub(super) fn next_recheck(
+        &self,
+        candidates: &Candidates,
+        best: impl Fn(ComponentId) -> Option<u64>,
+    ) -> Option<(Instant, PairId)> {
+        self.pairs
+            .iter()
+            .filter(|pair| best(pair.component).is_none_or(|best| pair.priority > best))
+            .filter_map(|pair| match pair.state {
+                PairState::InProgress { latest, .. } => {
+                    let ready = if candidates.may_be_filtered(pair) {
+                        latest
+                    } else {
+                        latest + RARE_RECHECK
+                    };
+                    Some((ready, pair.id))
+                }
+                _ => None,
+            })
+            .min()
+    }
+
+    /// RFC 8445 section 7.2.5.3.3: a success unfreezes every pair of the same foundation.
+    pub(super) fn unfreeze_like(&mut self, candidates: &Candidates, id: PairId) {
+        let Some(pair) = self.get(id) else { return };
+        let foundation = candidates.foundation(pair);
+        for other in &mut self.pairs {
+            if other.state == PairState::Frozen && candidates.foundation(other) == foundation {
+                other.state = PairState::Waiting;
+            }
+        }
+    }
+
+    /// RFC 8445 section 8.1.2: once a component has its nominated pair, the others of that
+    /// component leave the checklist. Those that succeeded stay as record of the valid list, and
+    /// those that the peer has nominated too (RFC 5245's aggressive nomination) stay until their
+    /// check is over.
+    pub(super) fn conclude(&mut self, component: ComponentId) {
+        self.pairs.retain(|pair| {
+            pair.component != component
+                || pair.state == PairState::Succeeded
+                || (pair.nominated_by_peer && pair.is_unfinished())
+        });
+        let pairs = &self.pairs;
+        self.triggered
+            .retain(|check| pairs.iter().any(|pair| pair.id == check.pair));
+    }
+
+    /// Makes every unfinished or failed pair Waiting again, for a new patience.
+    pub(super) fn revive(&mut self) {
+        for pair in &mut self.pairs {
+            if !matches!(pair.state, PairState::Succeeded | PairState::Frozen) {
+                pair.state = PairState::Waiting;
+            }
+        }
+    }
+
+    /// A role switch changes all priorities (RFC 8445 section 7.3.1.1), and voids nominations.
+    pub(super) fn switch_role(&mut self, candidates: &Candidates, role: Role) {
+        for pair in &mut self.pairs {
+            pair.priority = candidates.priority(role, pair.local, pair.remote);
+            pair.nominated_by_peer = false;
+        }
+        self.sort();
+        // What remains queued for a pair that has succeeded was a nomination.
+        let pairs = &self.pairs;
+        self.triggered.retain_mut(|check| {
+            check.nominate = false;
+            pairs
+                .iter()
+                .any(|pair| pair.id == check.pair && pair.state != PairState::Succeeded)
+        });
+    }
+
+    /// The checks that are waiting or in progress: what the RTO grows with (section 14.3).
+    pub(super) fn active(&self) -> u32 {
+        let active = self.pairs.iter().filter(|pair| {
+            matches!(
+                pair.state,
+                PairState::Waiting | PairState::InProgress { .. }
+            )
+        });
+        u32::try_from(active.count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// RFC 8445 section 6.1.2.2: same component, same address family; a link-local address pairs with
+/// another one only.
+fn may_pair(local: &Candidate, remote: &Candidate) -> bool {
+    let link_local = |candidate: &Candidate| match candidate.address.ip() {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    local.component == remote.component
+        && local.protocol == remote.protocol
+        && local.address.is_ipv4() == remote.address.is_ipv4()
+        && link_local(local) == link_local(remote)
+}
+
+#[cfg(test)]
+mod tests;

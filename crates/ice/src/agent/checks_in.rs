@@ -1,0 +1,189 @@
+//! The peer's checks: the server (RFC 8445 section 7.3).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::checklist::TriggeredCheck;
+use super::pair::{LocalIndex, PairId, PairState, RemoteIndex};
+use super::{Agent, Phase};
+use crate::candidate::{Candidate, CandidateType, ComponentId, TransportProtocol};
+use crate::event::{IceEvent, Role};
+
+/// Sources of the peer's checks that are remembered: a NAT may show several, not hundreds.
+const MOST_SOURCES: usize = 256;
+/// RFC 8445 section 8.3.1: so long after completion, triggered checks are still sent.
+const LATE_CHECKS: Duration = Duration::from_secs(3);
+
+/// A Binding request that was keyed with our password, as far as the agent cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) base: SocketAddr,
+    pub(crate) component: ComponentId,
+    pub(crate) from: SocketAddr,
+    /// `None` from a peer that leaves PRIORITY out, against section 7.1.1.
+    pub(crate) priority: Option<u32>,
+    pub(crate) use_candidate: bool,
+    pub(crate) role: Option<(Role, u64)>,
+}
+
+/// What to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A success response.
+    Success,
+    /// 487.
+    RoleConflict,
+    /// Nothing: the agent is at its end.
+    Silence,
+}
+
+/// RFC 8445 section 7.3.1.1: what an agent in `role` does about a request that claims `theirs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    /// There is none.
+    None,
+    /// The request is refused with 487.
+    Refuse,
+    /// We take the other role.
+    Switch,
+}
+
+impl Conflict {
+    pub(crate) fn of(role: Role, tie_breaker: u64, theirs: Option<(Role, u64)>) -> Self {
+        match (role, theirs) {
+            (Role::Controlling, Some((Role::Controlling, other))) => {
+                if tie_breaker >= other {
+                    Self::Refuse
+                } else {
+                    Self::Switch
+                }
+            }
+            (Role::Controlled, Some((Role::Controlled, other))) => {
+                if tie_breaker >= other {
+                    Self::Switch
+                } else {
+                    Self::Refuse
+                }
+            }
+            _ => Self::None,
+        }
+    }
+}
+
+impl Agent {
+    /// A request of this agent's peer has arrived, now or before its description was known.
+    pub(crate) fn handle_request(&mut self, now: Instant, request: &Arrived) -> Verdict {
+        if matches!(self.phase, Phase::Lost) {
+            return Verdict::Silence;
+        }
+        // A full agent facing a lite one controls, whatever that one says (section 6.1.1).
+        if !self.remote.lite {
+            match Conflict::of(self.role, self.tie_breaker, request.role) {
+                Conflict::None => {}
+                Conflict::Refuse => return Verdict::RoleConflict,
+                Conflict::Switch => self.switch_role(now),
+            }
+        }
+        if !self.peer_bound {
+            self.peer_bound = true;
+            self.events.push_back(IceEvent::PeerBound);
+        }
+        if self.heard.len() < MOST_SOURCES {
+            self.heard.insert((request.base, request.from));
+        }
+        if self.components.contains(&request.component)
+            && let Some(local) = self.candidates.base(request.base, request.component)
+            && let Some(remote) = self.learn_remote(request)
+        {
+            self.follow(now, local, remote, request.use_candidate);
+        }
+        self.prove(now);
+        Verdict::Success
+    }
+
+    /// The remote candidate that the request came from: a new peer-reflexive one, if the address
+    /// is not known (RFC 8445 section 7.3.1.3).
+    fn learn_remote(&mut self, request: &Arrived) -> Option<RemoteIndex> {
+        let known = self.candidates.find_remote(request.from, request.component);
+        if known.is_some() {
+            return known;
+        }
+        let count = self.candidates.remotes.len();
+        self.candidates.add_remote(Candidate {
+            // Different from all others: '#' is no ice-char, so no peer can have signalled it.
+            foundation: format!("#{count}"),
+            component: request.component,
+            protocol: TransportProtocol::Udp,
+            priority: request.priority.unwrap_or_else(|| {
+                crate::gather::priority(CandidateType::PeerReflexive, 0, request.component)
+            }),
+            address: request.from,
+            kind: CandidateType::PeerReflexive,
+            related: None,
+        })
+    }
+
+    /// RFC 8445 sections 7.3.1.4 and 7.3.1.5: the triggered check, and the peer's nomination.
+    fn follow(
+        &mut self,
+        now: Instant,
+        local: LocalIndex,
+        remote: RemoteIndex,
+        use_candidate: bool,
+    ) {
+        let nominates = use_candidate && self.role == Role::Controlled;
+        if self
+            .completed
+            .is_some_and(|since| now >= since + LATE_CHECKS)
+        {
+            return;
+        }
+        // A component that has its nominated pair is concluded; only a peer of RFC 5245 that
+        // nominates one pair after the other brings new ones (section 8.1.1).
+        let component = self.candidates.remote(remote).component;
+        let concluded = self
+            .valid
+            .in_use(component)
+            .is_some_and(|valid| valid.nominated);
+        if concluded && !nominates && self.checklist.find(local, remote).is_none() {
+            return;
+        }
+        let id = self
+            .checklist
+            .find_or_insert(&self.candidates, self.role, local, remote);
+        if nominates {
+            self.peer_nominates(now, id);
+        }
+        self.trigger_unless_succeeded(now, id);
+    }
+
+    fn peer_nominates(&mut self, now: Instant, id: PairId) {
+        let Some(pair) = self.checklist.get_mut(id) else {
+            return;
+        };
+        pair.nominated_by_peer = true;
+        if pair.state == PairState::Succeeded {
+            self.set_nominated(now, id);
+        }
+    }
+
+    fn trigger_unless_succeeded(&mut self, now: Instant, id: PairId) {
+        let Some(pair) = self.checklist.get_mut(id) else {
+            return;
+        };
+        match pair.state {
+            PairState::Succeeded => return,
+            PairState::InProgress { .. } => {
+                pair.state = PairState::Waiting;
+                self.transactions.cancel(now, |known| known.pair == id);
+            }
+            PairState::Waiting | PairState::Frozen | PairState::Failed => {
+                pair.state = PairState::Waiting;
+            }
+        }
+        self.checklist.trigger(TriggeredCheck {
+            pair: id,
+            nominate: false,
+        });
+    }
+}

@@ -1,0 +1,329 @@
+//! Sending checks and reading their answers: the client (RFC 8445 sections 6.1.4.2 and 7.2).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::checklist::TriggeredCheck;
+use super::pair::{PairId, PairState};
+use super::transaction::{Purpose, Request, SMALLEST_RTO, Transaction};
+use super::valid::CONSENT_EXPIRES;
+use super::{Agent, Phase};
+use crate::candidate::CandidateType;
+use crate::event::{FailureReason, Role};
+use crate::gather::priority;
+use crate::stun::{Binding, Check, Class, FORBIDDEN, ROLE_CONFLICT, TransactionId};
+
+/// Two honest agents settle a role conflict with one switch.
+const MOST_ROLE_SWITCHES: u32 = 8;
+
+/// What the agent does with its next free slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// The head of the triggered-check queue.
+    Triggered,
+    /// A consent check on the pair in use.
+    Consent(PairRef),
+    /// An ordinary check.
+    Ordinary(PairRef),
+    /// A dense re-check of an unfinished pair.
+    Recheck(PairRef),
+}
+
+/// A pair, named outside the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PairRef(PairId);
+
+impl Agent {
+    /// What to do with the next slot, and from when on: at most one new transaction per Ta.
+    pub(crate) fn next_work(&self, rechecks_left: bool) -> Option<(Instant, Work)> {
+        if matches!(self.phase, Phase::Lost) {
+            return None;
+        }
+        if self.checklist.next_triggered().is_some() {
+            return Some((self.next_slot, Work::Triggered));
+        }
+        let consent = self
+            .next_consent()
+            .map(|(due, pair)| (due.max(self.next_slot), Work::Consent(PairRef(pair))));
+        if matches!(self.phase, Phase::GaveUp) {
+            return consent;
+        }
+        if let Some(pair) = self.checklist.next_ordinary(&self.candidates) {
+            let ordinary = (self.next_slot, Work::Ordinary(PairRef(pair)));
+            // Consent that is due now comes first, a later one does not hold the check up.
+            return Some(match consent {
+                Some(consent) if consent.0 <= self.next_slot => consent,
+                _ => ordinary,
+            });
+        }
+        let recheck = self
+            .next_recheck()
+            .filter(|_| rechecks_left)
+            .map(|(ready, pair)| (ready.max(self.next_slot), Work::Recheck(PairRef(pair))))
+            .filter(|(ready, _)| *ready <= self.dense_ends);
+        [consent, recheck]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(ready, _)| *ready)
+    }
+
+    fn next_recheck(&self) -> Option<(Instant, PairId)> {
+        self.checklist.next_recheck(&self.candidates, |component| {
+            self.valid.in_use(component).map(|valid| {
+                // A component that has its nominated pair is done.
+                if valid.nominated {
+                    u64::MAX
+                } else {
+                    self.checklist
+                        .get(valid.via)
+                        .map_or(valid.priority, |pair| pair.priority)
+                }
+            })
+        })
+    }
+
+    /// Does it. True if that was a dense re-check.
+    pub(crate) fn work(&mut self, now: Instant, work: Work) -> bool {
+        self.next_slot = now + self.ta;
+        self.log_start(now);
+        match work {
+            Work::Triggered => {
+                if let Some(TriggeredCheck { pair, nominate }) = self.checklist.next_triggered() {
+                    self.checklist.untrigger(pair);
+                    if nominate {
+                        self.send(now, pair, Purpose::Nomination);
+                    } else {
+                        self.check(now, pair);
+                    }
+                }
+            }
+            Work::Consent(PairRef(pair)) => {
+                let interval = self.randomness.consent_interval();
+                if let Some(valid) = self.valid.via_mut(pair) {
+                    valid.next_consent = now + interval;
+                }
+                self.send(now, pair, Purpose::Consent);
+            }
+            Work::Ordinary(PairRef(pair)) | Work::Recheck(PairRef(pair)) => self.check(now, pair),
+        }
+        matches!(work, Work::Recheck(_))
+    }
+
+    /// A check of a pair that has not succeeded: a new transaction beside the earlier ones, which
+    /// are no longer retransmitted.
+    fn check(&mut self, now: Instant, id: PairId) {
+        let Some(pair) = self.checklist.get_mut(id) else {
+            return;
+        };
+        pair.state = match pair.state {
+            PairState::InProgress { since, .. } => PairState::InProgress { since, latest: now },
+            PairState::Frozen | PairState::Waiting => PairState::InProgress {
+                since: now,
+                latest: now,
+            },
+            PairState::Succeeded | PairState::Failed => return,
+        };
+        self.transactions.cancel(now, |known| {
+            known.pair == id && known.purpose == Purpose::Check
+        });
+        self.send(now, id, Purpose::Check);
+    }
+
+    fn send(&mut self, now: Instant, id: PairId, purpose: Purpose) {
+        let Some(pair) = self.checklist.get(id) else {
+            return;
+        };
+        let base = self.candidates.local(pair.local);
+        let to = self.candidates.remote(pair.remote).address;
+        let request = Request {
+            id: TransactionId(self.randomness.transaction_id()),
+            pair: id,
+            purpose,
+            base: base.base,
+            to,
+            // RFC 8445 section 7.1.1: the priority of a peer-reflexive candidate, if this check
+            // discovers one.
+            priority: priority(
+                CandidateType::PeerReflexive,
+                base.local_preference,
+                pair.component,
+            ),
+            role: self.role,
+        };
+        let bytes = Check {
+            id: request.id,
+            ufrags: (&self.remote.credentials.ufrag, &self.local.ufrag),
+            password: &self.remote.credentials.pwd,
+            priority: request.priority,
+            role: self.role,
+            tie_breaker: self.tie_breaker,
+            use_candidate: purpose == Purpose::Nomination,
+        }
+        .to_bytes();
+        let Some(bytes) = bytes else { return };
+        self.transmit(request.base, to, bytes.clone());
+        self.tried.insert(id);
+        self.transactions.insert(match purpose {
+            Purpose::Consent => request.sent(now, CONSENT_EXPIRES),
+            Purpose::Check | Purpose::Nomination => request
+                .sent(now, Duration::ZERO)
+                .retransmitted(self.rto(), bytes),
+        });
+    }
+
+    /// RFC 8445 section 14.3, where N counts the checklists: one.
+    fn rto(&self) -> Duration {
+        SMALLEST_RTO.max(self.ta * self.checklist.active())
+    }
+
+    /// A response has arrived. True if it belongs to a transaction of ours.
+    pub(crate) fn handle_response(
+        &mut self,
+        now: Instant,
+        (base, from): (SocketAddr, SocketAddr),
+        response: &Binding<'_>,
+    ) -> bool {
+        if self.transactions.get(response.id()).is_none() {
+            return false;
+        }
+        // RFC 8489 section 9.1.4: without integrity, as if it had never been received. That goes
+        // for errors too: a stranger's 400 must not end a check.
+        if matches!(self.phase, Phase::Lost)
+            || !response.is_keyed_with(&self.remote.credentials.pwd)
+        {
+            return true;
+        }
+        let Some(transaction) = self.transactions.take(response.id()) else {
+            return true;
+        };
+        // RFC 8445 section 7.2.5.2.1.
+        if transaction.to != from || transaction.base != base {
+            self.check_failed(now, &transaction);
+            return true;
+        }
+        match (response.class(), response.mapped_address()) {
+            (Class::Success, Some(mapped)) if !response.has_unknown_attributes() => {
+                self.check_succeeded(now, &transaction, mapped);
+            }
+            (Class::Error, _) => match response.error_code() {
+                Some(ROLE_CONFLICT) => self.role_conflict(now, &transaction),
+                Some(FORBIDDEN) if transaction.purpose == Purpose::Consent => {
+                    self.consent_revoked(now, transaction.pair);
+                }
+                _ => self.check_failed(now, &transaction),
+            },
+            _ => self.check_failed(now, &transaction),
+        }
+        self.prove(now);
+        true
+    }
+
+    fn check_succeeded(&mut self, now: Instant, transaction: &Transaction, mapped: SocketAddr) {
+        let id = transaction.pair;
+        self.validate(now, id, mapped, (transaction.sent, transaction.priority));
+        // Section 7.2.5.3.4, unless a role conflict has taken the right to nominate meanwhile.
+        if transaction.purpose == Purpose::Nomination && self.role == Role::Controlling {
+            self.set_nominated(now, id);
+        }
+        self.nominate_if_due(now);
+    }
+
+    /// RFC 8445 section 7.2.5.3.3.
+    pub(super) fn succeed(&mut self, now: Instant, id: PairId) {
+        let nominated_by_peer = match self.checklist.get_mut(id) {
+            None => return,
+            Some(pair) if pair.state == PairState::Succeeded => false,
+            Some(pair) => {
+                pair.state = PairState::Succeeded;
+                let nominated = pair.nominated_by_peer;
+                self.checklist.untrigger(id);
+                self.checklist.unfreeze_like(&self.candidates, id);
+                self.transactions.cancel(now, |known| {
+                    known.pair == id && known.purpose == Purpose::Check
+                });
+                nominated
+            }
+        };
+        // Section 7.3.1.5.
+        if nominated_by_peer && self.role == Role::Controlled {
+            self.set_nominated(now, id);
+        }
+    }
+
+    /// RFC 8445 section 7.2.5.2: no answer, or one that says no.
+    pub(super) fn check_failed(&mut self, now: Instant, transaction: &Transaction) {
+        match transaction.purpose {
+            // RFC 7675: expiry alone counts.
+            Purpose::Consent => {}
+            Purpose::Check => {
+                let Some(pair) = self.checklist.get_mut(transaction.pair) else {
+                    return;
+                };
+                // A pair that has succeeded by another check, or that waits for a triggered one,
+                // is not failed by this one.
+                if matches!(pair.state, PairState::InProgress { .. }) {
+                    pair.state = PairState::Failed;
+                }
+            }
+            Purpose::Nomination => self.nomination_failed(now, transaction.pair),
+        }
+    }
+
+    /// RFC 8445 section 7.2.5.1.
+    fn role_conflict(&mut self, now: Instant, transaction: &Transaction) {
+        if transaction.role == self.role {
+            if self.role_switches >= MOST_ROLE_SWITCHES {
+                self.check_failed(now, transaction);
+                return;
+            }
+            self.switch_role(now);
+            self.tie_breaker = self.randomness.tie_breaker();
+        }
+        if matches!(self.phase, Phase::GaveUp) {
+            return;
+        }
+        if let Some(pair) = self.checklist.get_mut(transaction.pair)
+            && !matches!(pair.state, PairState::Succeeded)
+        {
+            pair.state = PairState::Waiting;
+            self.checklist.trigger(TriggeredCheck {
+                pair: transaction.pair,
+                nominate: false,
+            });
+        }
+    }
+
+    pub(super) fn switch_role(&mut self, now: Instant) {
+        self.role_switches += 1;
+        self.role = match self.role {
+            Role::Controlling => Role::Controlled,
+            Role::Controlled => Role::Controlling,
+        };
+        self.checklist.switch_role(&self.candidates, self.role);
+        let (role, candidates) = (self.role, &self.candidates);
+        for valid in self.valid.iter_mut() {
+            valid.priority = super::pair::pair_priority(
+                role,
+                candidates.local(valid.local).candidate.priority,
+                candidates.remote(valid.remote).priority,
+            );
+        }
+        // Nominations under way were made in a role that is no longer ours.
+        self.transactions
+            .forget(|known| known.purpose == Purpose::Nomination);
+        self.nominate_if_due(now);
+    }
+
+    /// The checklist has failed for good (RFC 8445 section 7.2.5.3.4).
+    pub(super) fn nomination_failed(&mut self, now: Instant, id: PairId) {
+        self.valid.remove(id);
+        if let Some(pair) = self.checklist.get_mut(id) {
+            pair.state = PairState::Failed;
+        }
+        match self.phase {
+            Phase::Checking { .. } => self.give_up(now, FailureReason::NominationRefused),
+            Phase::Proven => self.lose_consent(),
+            Phase::GaveUp | Phase::Lost => {}
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Subsequent offers and answers (RFC 8839 section 4.4).
+
+use std::net::SocketAddr;
+
+use super::pair::{PairState, RemoteIndex};
+use super::valid::ValidPair;
+use super::{Agent, Phase};
+use crate::candidate::{Candidate, ComponentId, IceDescription};
+use crate::event::{Role, UpdatedRemote};
+
+impl Agent {
+    fn selected(&self) -> Option<Vec<&ValidPair>> {
+        self.completed?;
+        self.components
+            .iter()
+            .map(|component| self.valid.in_use(*component))
+            .collect()
+    }
+
+    /// The nominated local candidates alone, and the remote ones while we control
+    /// (RFC 8839 section 4.4.1.2.2).
+    pub(crate) fn nominated_description(&self, own: &IceDescription) -> Option<IceDescription> {
+        let selected = self.selected()?;
+        let remote_candidates = match self.role {
+            Role::Controlling => selected
+                .iter()
+                .map(|valid| {
+                    let remote = self.candidates.remote(valid.remote);
+                    (valid.component, remote.address)
+                })
+                .collect(),
+            Role::Controlled => Vec::new(),
+        };
+        Some(IceDescription {
+            credentials: self.local.clone(),
+            candidates: selected
+                .iter()
+                .map(|valid| self.candidates.local(valid.local).candidate.clone())
+                .collect(),
+            remote_candidates,
+            ..own.clone()
+        })
+    }
+
+    /// RFC 8839 section 4.3.4: whether the nominated pairs differ from the defaults signalled.
+    pub(crate) fn needs_updated_offer(
+        &self,
+        local_default: impl Fn(ComponentId) -> Option<SocketAddr>,
+        remote_defaults: &[(ComponentId, SocketAddr)],
+    ) -> bool {
+        if self.role != Role::Controlling || matches!(self.phase, Phase::Lost) {
+            return false;
+        }
+        self.selected().is_some_and(|selected| {
+            selected.iter().any(|valid| {
+                let local = self.candidates.local(valid.local).candidate.address;
+                let remote = self.candidates.remote(valid.remote).address;
+                local_default(valid.component) != Some(local)
+                    || !remote_defaults.contains(&(valid.component, remote))
+            })
+        })
+    }
+
+    /// The peer's subsequent offer or answer (RFC 8839 section 4.4.2).
+    pub(crate) fn handle_updated_remote(&mut self, remote: &IceDescription) -> UpdatedRemote {
+        if remote.credentials != self.remote.credentials {
+            return UpdatedRemote::Restart;
+        }
+        if remote.remote_candidates.is_empty() {
+            if self.completed.is_none() {
+                self.add_remotes(&remote.candidates);
+            }
+            return UpdatedRemote::Ready;
+        }
+        let mut verdict = UpdatedRemote::Ready;
+        for (component, local) in &remote.remote_candidates {
+            // After nomination the offer has one candidate for each component: its default.
+            let theirs = remote
+                .candidates
+                .iter()
+                .find(|candidate| candidate.component == *component);
+            if let Some(theirs) = theirs {
+                match self.race(*component, *local, theirs.address) {
+                    UpdatedRemote::Ready => {}
+                    UpdatedRemote::PairFailed => return UpdatedRemote::PairFailed,
+                    other => verdict = other,
+                }
+            }
+        }
+        verdict
+    }
+
+    /// Whether the peer's nominated pair has won the race against its offer.
+    fn race(&self, component: ComponentId, local: SocketAddr, remote: SocketAddr) -> UpdatedRemote {
+        if !self.components.contains(&component) {
+            return UpdatedRemote::Ready;
+        }
+        let won = self.valid.iter().any(|valid| {
+            valid.component == component
+                && self.candidates.local(valid.local).candidate.address == local
+                && self.candidates.remote(valid.remote).address == remote
+        });
+        if won {
+            return UpdatedRemote::Ready;
+        }
+        let (mut under_way, mut failed) = (false, false);
+        for pair in self.checklist.iter().filter(|pair| {
+            pair.component == component && self.candidates.remote(pair.remote).address == remote
+        }) {
+            under_way |= pair.is_unfinished();
+            failed |= pair.state == PairState::Failed;
+        }
+        if failed && !under_way {
+            UpdatedRemote::PairFailed
+        } else if under_way {
+            UpdatedRemote::LosingPair
+        } else {
+            // The pair is known to nobody here: our own valid pair stands.
+            UpdatedRemote::Ready
+        }
+    }
+
+    /// Candidates that the first description lacked, as far as the limits go.
+    fn add_remotes(&mut self, candidates: &[Candidate]) {
+        for candidate in candidates {
+            if !self.components.contains(&candidate.component) {
+                continue;
+            }
+            match self
+                .candidates
+                .find_remote(candidate.address, candidate.component)
+            {
+                // What a check had revealed is now signalled (RFC 8445 section 7.3.1.3).
+                Some(RemoteIndex(known)) => self.candidates.remotes[known] = candidate.clone(),
+                None => {
+                    let Some(index) = self.candidates.add_remote(candidate.clone()) else {
+                        return;
+                    };
+                    self.checklist
+                        .pair_remote(&self.candidates, self.role, index);
+                    self.checklist.limit_pairs(&self.candidates);
+                }
+            }
+        }
+    }
+}

@@ -325,7 +325,9 @@ mod tests {
                 changed[position] ^= 1 << bit;
                 let passes =
                     Binding::parse(&changed).is_some_and(|binding| binding.is_keyed_with(PASSWORD));
-                assert!(!passes, "byte {position}, bit {bit}");
+                // What follows MESSAGE-INTEGRITY is not covered by it, and not read.
+                let covered = position < bytes.len() - 8;
+                assert!(!(passes && covered), "byte {position}, bit {bit}");
             }
             assert!(Binding::parse(&bytes[..position]).is_none());
         }

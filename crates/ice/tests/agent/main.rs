@@ -1,0 +1,12 @@
+//! Two agents on a small virtual Internet, in virtual time, through the public API alone.
+
+mod net;
+mod stun;
+
+mod attacks;
+mod calls;
+mod consent;
+mod forks;
+mod nomination;
+mod pacing;
+mod roles;

@@ -1,0 +1,316 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use ringtrue_media::Codec;
+use ringtrue_media::audio::{AudioInput, AudioOutput};
+use ringtrue_phone::driver::BindAddress;
+use ringtrue_phone::settings::AnswerWhen;
+
+/// What the help and the manual page say at their end.
+const AFTER_HELP: &str = "\
+Exit status:
+  0    the call took place and ended in order (listen: also on SIGINT or SIGTERM)
+  1    something unexpected
+  2    usage or settings
+  3    no media path
+  4    the call was refused
+  5    nobody answered
+  6    network, transport or server failure
+  7    authentication
+  130  interrupted before the answer
+
+Environment:
+  RINGTRUE_PASSWORD  the password for --auth-user
+  RUST_LOG           what is logged to standard error, as `ringtrue=debug`";
+
+/// A SIP phone that rings only when both people will be heard.
+#[derive(Debug, Parser)]
+#[command(name = "ringtrue", version, after_long_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Verb,
+    /// Log more to standard error; may repeat
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Place a call
+    #[command(after_long_help = AFTER_HELP)]
+    Call(CallArgs),
+    /// Wait for calls
+    #[command(after_long_help = AFTER_HELP)]
+    Listen(ListenArgs),
+    /// List the sound devices
+    Devices,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Of this command alone
+        command: Option<String>,
+    },
+}
+
+/// `ringtrue call`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// Whom to call, as sip:bob@example.org
+    #[arg(value_name = "URI")]
+    pub target: String,
+    /// What both commands take.
+    #[command(flatten)]
+    pub phone: PhoneArgs,
+}
+
+/// `ringtrue listen`.
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// How calls are answered: ask, auto, after:SECS or never [default: ask]
+    #[arg(long, value_name = "HOW", value_parser = parse_answer)]
+    pub answer: Option<AnswerWhen>,
+    /// Register with the proxy or the domain of --aor
+    #[arg(long)]
+    pub register: bool,
+    /// How many calls at a time; more are busy [default: 4, with --once 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_calls: Option<u16>,
+    /// Leave after one call, with its exit status
+    #[arg(long)]
+    pub once: bool,
+    /// What both commands take.
+    #[command(flatten)]
+    pub phone: PhoneArgs,
+}
+
+/// The options of both `call` and `listen`.
+#[derive(Debug, Args)]
+pub struct PhoneArgs {
+    /// The settings file [default: ~/.config/ringtrue/config.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which account of the settings file to use
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// Who I am [default: sip:USER@HOST]
+    #[arg(long, value_name = "SIP-URI")]
+    pub aor: Option<String>,
+    /// The outbound proxy; its transport parameter counts
+    #[arg(long, value_name = "SIP-URI")]
+    pub proxy: Option<String>,
+    /// The name to authenticate as; the password comes from the settings or RINGTRUE_PASSWORD
+    #[arg(long, value_name = "NAME")]
+    pub auth_user: Option<String>,
+    /// An address of this host to use, and no others; may repeat. Port 5060 for listen, any for
+    /// call. A loopback address is used for media only when it is named here
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_bind)]
+    pub bind: Vec<BindAddress>,
+    /// A STUN server; may repeat
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host_port)]
+    pub stun: Vec<String>,
+    /// Do without ICE, as an ordinary phone: every ring is unverified
+    #[arg(long, conflicts_with = "require_ice")]
+    pub no_ice: bool,
+    /// Refuse calls with phones that have no ICE
+    #[arg(long)]
+    pub require_ice: bool,
+    /// What the peer hears [default: the default microphone]
+    #[arg(long, value_name = "DEVICE|FILE.wav|tone:HZ|silence", value_parser = parse_input)]
+    pub audio_in: Option<AudioInput>,
+    /// Where the peer is heard [default: the default speaker]. Of several calls into a file, the
+    /// second goes to FILE-2.wav, and so on
+    #[arg(long, value_name = "DEVICE|FILE.wav|null", value_parser = parse_output)]
+    pub audio_out: Option<AudioOutput>,
+    /// The codecs, the preferred one first [default: opus,pcmu,pcma]
+    #[arg(long, value_name = "LIST", value_parser = parse_codecs)]
+    pub codec: Option<CodecList>,
+    /// Write events as JSON Lines, and nothing else, to standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Hang up after so many seconds connected
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
+    pub duration: Option<Duration>,
+}
+
+/// Codecs in order. (A type of its own, since clap gives a bare `Vec` a meaning.)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodecList(pub Vec<Codec>);
+
+/// Reads `ask`, `auto`, `after:SECS` or `never`.
+pub fn parse_answer(text: &str) -> Result<AnswerWhen, String> {
+    match text {
+        "ask" => Ok(AnswerWhen::Asked),
+        "auto" => Ok(AnswerWhen::After(Duration::ZERO)),
+        "never" => Ok(AnswerWhen::Never),
+        _ => match text.strip_prefix("after:") {
+            Some(seconds) => parse_seconds(seconds).map(AnswerWhen::After),
+            None => Err("expected ask, auto, after:SECS or never".to_owned()),
+        },
+    }
+}
+
+/// Reads an address with or without a port: `192.0.2.1`, `192.0.2.1:5070`, `2001:db8::1`,
+/// `[2001:db8::1]:5070`.
+pub fn parse_bind(text: &str) -> Result<BindAddress, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(BindAddress {
+            ip: address.ip(),
+            port: Some(address.port()),
+        });
+    }
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    match inner.parse::<IpAddr>() {
+        Ok(ip) => Ok(BindAddress { ip, port: None }),
+        Err(_) => Err(
+            "expected an IP address of this host, with or without :PORT, as 192.0.2.1:5060"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Checks `HOST`, `HOST:PORT`, an address, or `[ADDRESS]:PORT`.
+pub fn parse_host_port(text: &str) -> Result<String, String> {
+    const EXPECTED: &str = "expected HOST or HOST:PORT, as stun.example.org:3478";
+    if text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().is_ok_and(|port| port != 0)),
+        None => (text, true),
+    };
+    if port && is_host_name(host) {
+        Ok(text.to_owned())
+    } else {
+        Err(EXPECTED.to_owned())
+    }
+}
+
+fn is_host_name(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 253
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+}
+
+/// Reads a number of seconds, with or without a fraction.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    const MAX: f64 = 366.0 * 86_400.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=MAX).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected a number of seconds, as 5 or 0.5".to_owned()),
+    }
+}
+
+fn parse_input(text: &str) -> Result<AudioInput, String> {
+    AudioInput::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_output(text: &str) -> Result<AudioOutput, String> {
+    AudioOutput::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_codecs(text: &str) -> Result<CodecList, String> {
+    Codec::parse_list(text)
+        .map(CodecList)
+        .map_err(|error| error.to_string())
+}
+
+/// What clap has to say, on one line.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.split_whitespace().collect();
+    let tip = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "))
+        .map(|tip| format!(" ({tip})"))
+        .unwrap_or_default();
+    format!("{}{tip}; --help lists what there is", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_to_bind() {
+        let bind = |ip: &str, port| BindAddress {
+            ip: ip.parse().unwrap(),
+            port,
+        };
+        assert_eq!(parse_bind("127.0.0.1"), Ok(bind("127.0.0.1", None)));
+        assert_eq!(parse_bind("127.0.0.1:0"), Ok(bind("127.0.0.1", Some(0))));
+        assert_eq!(parse_bind("::1"), Ok(bind("::1", None)));
+        assert_eq!(parse_bind("[::1]"), Ok(bind("::1", None)));
+        assert_eq!(parse_bind("[::1]:5070"), Ok(bind("::1", Some(5070))));
+        for wrong in ["", "eth0", "127.0.0.1:", "127.0.0.1:70000", "1.2.3"] {
+            assert!(parse_bind(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn servers() {
+        for right in [
+            "stun.example.org",
+            "h:3478",
+            "192.0.2.1",
+            "[2001:db8::1]:3478",
+        ] {
+            assert_eq!(parse_host_port(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", ":3478", "h:0", "h:x", "a b", "stun://h"] {
+            assert!(parse_host_port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ways_to_answer() {
+        assert_eq!(parse_answer("ask"), Ok(AnswerWhen::Asked));
+        assert_eq!(parse_answer("auto"), Ok(AnswerWhen::After(Duration::ZERO)));
+        let half = AnswerWhen::After(Duration::from_millis(500));
+        assert_eq!(parse_answer("after:0.5"), Ok(half));
+        for wrong in ["", "after", "after:", "after:-1", "after:nan", "always"] {
+            assert!(parse_answer(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn errors_are_one_line() {
+        for line in [
+            "ringtrue call",
+            "ringtrue call sip:a@b --no-ice --require-ice",
+            "ringtrue call sip:a@b --jsno",
+            "ringtrue listen --bind nowhere",
+            "ringtrue listen --max-calls 0",
+            "ringtrue sing",
+            "ringtrue call sip:a@b --turn turn:example.org",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            let text = one_line(&error);
+            assert!(!text.contains('\n'), "{text}");
+            assert!(text.len() > 30, "{text}");
+        }
+    }
+}

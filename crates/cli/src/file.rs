@@ -1,0 +1,383 @@
+//! The settings file. `config/ringtrue.toml` is its documentation.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::args::{parse_answer, parse_bind, parse_host_port};
+use crate::setup::SetupError;
+
+/// What may stand at the top of the file, for every account, and in an `[account.NAME]`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Section {
+    /// Who I am.
+    pub aor: Option<String>,
+    /// The outbound proxy.
+    pub proxy: Option<String>,
+    /// The name to authenticate as.
+    pub auth_user: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// Whether `listen` registers.
+    pub register: Option<bool>,
+    /// STUN servers.
+    pub stun: Option<Vec<HostPort>>,
+    /// Addresses to bind to.
+    pub bind: Option<Vec<Bind>>,
+    /// Whether ICE is used.
+    pub ice: Option<Ice>,
+    /// When it rings.
+    pub ring: Option<Ring>,
+    /// How long a proof is waited for.
+    pub patience: Option<Span>,
+    /// The Ta that we signal.
+    pub pacing: Option<Span>,
+    /// How long gathering may take.
+    pub gather_patience: Option<Span>,
+    /// Whether an updated offer follows nomination.
+    pub updated_offer: Option<bool>,
+    /// The codecs, the preferred one first.
+    pub codecs: Option<Vec<CodecName>>,
+    /// What the peer hears.
+    pub audio_in: Option<String>,
+    /// Where the peer is heard.
+    pub audio_out: Option<String>,
+    /// How calls are answered.
+    pub answer: Option<Answer>,
+    /// How many calls at a time.
+    pub max_calls: Option<u16>,
+}
+
+/// `ice = …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ice {
+    /// Used where the peer has it.
+    On,
+    /// Not used.
+    Off,
+    /// Peers without it are refused.
+    Required,
+}
+
+/// `ring = …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ring {
+    /// Only with a proof.
+    Verified,
+    /// With a proof, or without one after the patience.
+    PreferVerified,
+    /// At once.
+    AtOnce,
+}
+
+/// A value that is written as text and checked when the file is read.
+macro_rules! text_value {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name(pub $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let parse: fn(&str) -> Result<$inner, String> = $parse;
+                parse(&text)
+                    .map(Self)
+                    .map_err(|error| de::Error::custom(format!("\"{text}\": {error}")))
+            }
+        }
+    };
+}
+
+text_value!(
+    /// A time with its unit, as `10s` or `20ms`.
+    Span(Duration), parse_span);
+text_value!(
+    /// A server.
+    HostPort(String), parse_host_port);
+text_value!(
+    /// An address to bind to.
+    Bind(ringtrue_phone::driver::BindAddress), parse_bind);
+text_value!(
+/// The name of a codec.
+CodecName(ringtrue_media::Codec), |text| {
+    text.parse().map_err(|error: ringtrue_media::UnknownCodec| error.to_string())
+});
+text_value!(
+    /// How calls are answered.
+    Answer(ringtrue_phone::settings::AnswerWhen), parse_answer);
+
+fn parse_span(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a time with its unit, as 10s or 20ms";
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1e-3),
+        None => (text.strip_suffix('s').ok_or(EXPECTED)?, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if (0.0..1e6).contains(&number) => Ok(Duration::from_secs_f64(number * unit)),
+        _ => Err(EXPECTED.to_owned()),
+    }
+}
+
+/// A whole settings file.
+#[derive(Default)]
+pub struct SettingsFile {
+    top: Section,
+    accounts: BTreeMap<String, Section>,
+    default_account: Option<String>,
+}
+
+impl SettingsFile {
+    /// Reads the file that `--config` names, else the one in the usual place if there is one.
+    pub fn find(named: Option<&Path>) -> Result<Self, SetupError> {
+        match named {
+            Some(path) => Self::read(path),
+            None => match usual_place().filter(|path| path.exists()) {
+                Some(path) => Self::read(&path),
+                None => Ok(Self::default()),
+            },
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, SetupError> {
+        let in_file = |reason: String| SetupError::File {
+            path: path.display().to_string(),
+            reason,
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| in_file(error.to_string()))?;
+        let file = Self::parse(&text).map_err(in_file)?;
+        if file.has_password() && readable_by_others(path) {
+            tracing::warn!(
+                "{} holds a password and others may read it: chmod 600 it",
+                path.display()
+            );
+        }
+        Ok(file)
+    }
+
+    /// Reads the text of a file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| {
+            let place = error.span().map(|span| {
+                let before = text.get(..span.start).unwrap_or_default();
+                format!("line {}: ", before.matches('\n').count() + 1)
+            });
+            format!("{}{}", place.unwrap_or_default(), flat(error.message()))
+        })?;
+        let accounts = table.remove("account");
+        let default_account = match table.remove("default-account") {
+            None => None,
+            Some(toml::Value::String(name)) => Some(name),
+            Some(_) => return Err("default-account takes the name of an account".to_owned()),
+        };
+        let top = section(toml::Value::Table(table), "")?;
+        let mut file = Self {
+            top,
+            accounts: BTreeMap::new(),
+            default_account,
+        };
+        match accounts {
+            None => {}
+            Some(toml::Value::Table(accounts)) => {
+                for (name, account) in accounts {
+                    let account = section(account, &format!(" in [account.{name}]"))?;
+                    file.accounts.insert(name, account);
+                }
+            }
+            Some(_) => return Err("accounts are written as [account.NAME]".to_owned()),
+        }
+        Ok(file)
+    }
+
+    /// The settings of an account (or of the default one, or of none), over those at the top.
+    pub fn account(&self, name: Option<&str>) -> Result<Section, SetupError> {
+        let Some(name) = name.or(self.default_account.as_deref()) else {
+            return Ok(self.top.clone());
+        };
+        match self.accounts.get(name) {
+            Some(account) => Ok(account.clone().over(self.top.clone())),
+            None => Err(SetupError::NoSuchAccount {
+                name: name.to_owned(),
+                known: self.accounts.keys().cloned().collect(),
+            }),
+        }
+    }
+
+    fn has_password(&self) -> bool {
+        let mut sections = self.accounts.values().chain([&self.top]);
+        sections.any(|section| section.password.is_some())
+    }
+}
+
+impl Section {
+    /// What is set here, and for the rest what is set there.
+    fn over(self, other: Self) -> Self {
+        Self {
+            aor: self.aor.or(other.aor),
+            proxy: self.proxy.or(other.proxy),
+            auth_user: self.auth_user.or(other.auth_user),
+            password: self.password.or(other.password),
+            register: self.register.or(other.register),
+            stun: self.stun.or(other.stun),
+            bind: self.bind.or(other.bind),
+            ice: self.ice.or(other.ice),
+            ring: self.ring.or(other.ring),
+            patience: self.patience.or(other.patience),
+            pacing: self.pacing.or(other.pacing),
+            gather_patience: self.gather_patience.or(other.gather_patience),
+            updated_offer: self.updated_offer.or(other.updated_offer),
+            codecs: self.codecs.or(other.codecs),
+            audio_in: self.audio_in.or(other.audio_in),
+            audio_out: self.audio_out.or(other.audio_out),
+            answer: self.answer.or(other.answer),
+            max_calls: self.max_calls.or(other.max_calls),
+        }
+    }
+}
+
+fn section(value: toml::Value, place: &str) -> Result<Section, String> {
+    value.try_into().map_err(|error: toml::de::Error| {
+        let message = flat(error.message()).replace("unknown field", "unknown key");
+        format!("{message}{place}")
+    })
+}
+
+/// An error on one line.
+fn flat(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `$XDG_CONFIG_HOME/ringtrue/config.toml`, usually `~/.config/ringtrue/config.toml`.
+fn usual_place() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = match set("XDG_CONFIG_HOME") {
+        Some(base) => PathBuf::from(base),
+        None => PathBuf::from(set("HOME")?).join(".config"),
+    };
+    Some(base.join("ringtrue").join("config.toml"))
+}
+
+fn readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o044 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../config/ringtrue.toml");
+
+    #[test]
+    fn the_example_is_read_as_it_stands() {
+        let file = SettingsFile::parse(EXAMPLE).unwrap();
+        let account = file.account(None).unwrap();
+        assert!(account.aor.is_some());
+    }
+
+    /// Every commented setting of the example is one that the program knows.
+    #[test]
+    fn the_example_is_read_with_everything_in_it_switched_on() {
+        let on: String = EXAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix("#") {
+                Some(setting) if !setting.starts_with([' ', '#']) => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let file = SettingsFile::parse(&on).unwrap();
+        let all = file.account(Some("home")).unwrap();
+        let everything = [
+            all.aor.is_some(),
+            all.proxy.is_some(),
+            all.auth_user.is_some(),
+            all.password.is_some(),
+            all.register.is_some(),
+            all.stun.is_some(),
+            all.bind.is_some(),
+            all.ice.is_some(),
+            all.ring.is_some(),
+            all.patience.is_some(),
+            all.pacing.is_some(),
+            all.gather_patience.is_some(),
+            all.updated_offer.is_some(),
+            all.codecs.is_some(),
+            all.audio_in.is_some(),
+            all.audio_out.is_some(),
+            all.answer.is_some(),
+            all.max_calls.is_some(),
+        ];
+        assert_eq!(everything, [true; 18]);
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let error = SettingsFile::parse("rign = \"verified\"").err().unwrap();
+        assert!(error.starts_with("unknown key `rign`"), "{error}");
+        let error = SettingsFile::parse("[account.work]\npasword = \"x\"")
+            .err()
+            .unwrap();
+        assert!(
+            error.contains("`pasword`") && error.contains("[account.work]"),
+            "{error}"
+        );
+        let error = SettingsFile::parse("[acount.work]\naor = \"x\"")
+            .err()
+            .unwrap();
+        assert!(error.contains("`acount`"), "{error}");
+    }
+
+    #[test]
+    fn wrong_values_are_one_line() {
+        for wrong in [
+            "ring = \"sometimes\"",
+            "patience = \"10\"",
+            "patience = 10",
+            "stun = [\"a b\"]",
+            "codecs = [\"mp3\"]",
+            "bind = [\"eth0\"]",
+            "account = \"work\"",
+            "default-account = 1",
+            "aor = ",
+        ] {
+            let error = SettingsFile::parse(wrong).err().expect(wrong);
+            assert!(!error.contains('\n') && error.len() > 20, "{error}");
+        }
+    }
+
+    #[test]
+    fn accounts_stand_over_the_top() {
+        let text = "aor = \"sip:a@top\"\nproxy = \"sip:p\"\ndefault-account = \"work\"\n\
+                    [account.work]\naor = \"sip:a@work\"\n[account.home]\nproxy = \"sip:q\"";
+        let file = SettingsFile::parse(text).unwrap();
+        let of = |name| {
+            let account = file.account(name).ok().unwrap();
+            (account.aor.unwrap(), account.proxy.unwrap())
+        };
+        assert_eq!(of(None), ("sip:a@work".to_owned(), "sip:p".to_owned()));
+        assert_eq!(
+            of(Some("home")),
+            ("sip:a@top".to_owned(), "sip:q".to_owned())
+        );
+        let error = file.account(Some("play")).err().unwrap().to_string();
+        assert!(
+            error.contains("play") && error.contains("home, work"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_span("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_span("0.5 s"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_span("20ms"), Ok(Duration::from_millis(20)));
+        for wrong in ["", "s", "10", "10m", "-1s", "inf s"] {
+            assert!(parse_span(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! From the command line, the environment and the settings file to what the driver is told.
+//! The command line comes first, then the environment, the account, the top of the file.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use ringtrue_media::audio::{AudioError, AudioInput, AudioOutput};
+use ringtrue_phone::Settings;
+use ringtrue_phone::driver::{BindAddress, DriverConfig, Sound};
+use ringtrue_phone::settings::{AnswerWhen, IceUse, Login, RingWhen};
+
+use crate::args::{CallArgs, ListenArgs, PhoneArgs};
+use crate::file::{Ice, Ring, Section, SettingsFile};
+
+/// SIP's own port (RFC 3261 section 19.1.2).
+const SIP_PORT: u16 = 5060;
+/// Gathered candidate sets that `listen` keeps warm: for one caller, and one who comes while the
+/// next set is being gathered.
+const WARM_SETS: usize = 2;
+/// How many calls at a time, if nothing is said.
+const MAX_CALLS: u16 = 4;
+
+/// Why the program cannot begin: usage or settings. Each message is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The settings file.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `--account` names none of the file's.
+    #[error(
+        "there is no account \"{name}\" in the settings; there are: {}",
+        list(known)
+    )]
+    NoSuchAccount {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A user name for authentication, and no password.
+    #[error(
+        "no password for {0}: put it into the environment variable RINGTRUE_PASSWORD, or as `password` into the account's settings"
+    )]
+    NoPassword(String),
+    /// A password, and nobody whose it is.
+    #[error(
+        "a password is set, but no user name: say --auth-user NAME, or give the account an aor with one"
+    )]
+    NoUser,
+    /// Nobody can be asked.
+    #[error(
+        "--answer ask needs a terminal, and no --json; say --answer auto, --answer after:SECS or --answer never"
+    )]
+    NobodyToAsk,
+    /// A sound option.
+    #[error(transparent)]
+    Sound(#[from] AudioError),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// What `call` does.
+pub fn call(args: CallArgs) -> Result<DriverConfig, SetupError> {
+    let section = account(&args.phone)?;
+    let settings = Settings {
+        answer: AnswerWhen::Never,
+        max_calls: 1,
+        ..settings(&args.phone, &section)?
+    };
+    Ok(DriverConfig {
+        settings,
+        bind: bind(&args.phone, &section),
+        default_port: 0,
+        accept_tcp: false,
+        sound: sound(&args.phone, &section)?,
+        target: Some(args.target),
+        once: true,
+    })
+}
+
+/// What `listen` does.
+pub fn listen(args: ListenArgs) -> Result<DriverConfig, SetupError> {
+    let section = account(&args.phone)?;
+    let answer = args
+        .answer
+        .or(section.answer.as_ref().map(|answer| answer.0))
+        .unwrap_or(AnswerWhen::Asked);
+    if answer == AnswerWhen::Asked && (args.phone.json || !std::io::stdin().is_terminal()) {
+        return Err(SetupError::NobodyToAsk);
+    }
+    let unsaid = if args.once { 1 } else { MAX_CALLS };
+    let max_calls = args.max_calls.or(section.max_calls).unwrap_or(unsaid);
+    let max_calls = usize::from(max_calls.max(1));
+    let settings = Settings {
+        answer,
+        register: args.register || section.register.unwrap_or(false),
+        max_calls,
+        warm_sets: WARM_SETS.min(max_calls),
+        ..settings(&args.phone, &section)?
+    };
+    Ok(DriverConfig {
+        settings,
+        bind: bind(&args.phone, &section),
+        default_port: SIP_PORT,
+        accept_tcp: true,
+        sound: sound(&args.phone, &section)?,
+        target: None,
+        once: args.once,
+    })
+}
+
+fn account(args: &PhoneArgs) -> Result<Section, SetupError> {
+    SettingsFile::find(args.config.as_deref())?.account(args.account.as_deref())
+}
+
+/// What is the same for both.
+fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError> {
+    let unsaid = Settings::default();
+    let aor = args.aor.clone().or_else(|| section.aor.clone());
+    let aor = aor.unwrap_or_else(default_aor);
+    let stun_servers = if args.stun.is_empty() {
+        let servers = section.stun.iter().flatten();
+        servers.map(|server| server.0.clone()).collect()
+    } else {
+        args.stun.clone()
+    };
+    let codecs = match (&args.codec, &section.codecs) {
+        (Some(list), _) => list.0.clone(),
+        (None, Some(list)) => list.iter().map(|codec| codec.0).collect(),
+        (None, None) => unsaid.codecs.clone(),
+    };
+    let span = |span: &Option<crate::file::Span>, unsaid: Duration| {
+        span.as_ref().map_or(unsaid, |span| span.0)
+    };
+    Ok(Settings {
+        login: login(args, section, &aor)?,
+        aor,
+        proxy: args.proxy.clone().or_else(|| section.proxy.clone()),
+        stun_servers,
+        ice: ice(args, section),
+        ring: match section.ring {
+            Some(Ring::PreferVerified) => RingWhen::PreferVerified,
+            Some(Ring::AtOnce) => RingWhen::AtOnce,
+            Some(Ring::Verified) | None => RingWhen::Verified,
+        },
+        patience: span(&section.patience, unsaid.patience),
+        pacing: span(&section.pacing, unsaid.pacing),
+        gather_patience: span(&section.gather_patience, unsaid.gather_patience),
+        updated_offer: section.updated_offer.unwrap_or(unsaid.updated_offer),
+        codecs,
+        duration: args.duration,
+        ..unsaid
+    })
+}
+
+fn ice(args: &PhoneArgs, section: &Section) -> IceUse {
+    match section.ice {
+        _ if args.no_ice => IceUse::Off,
+        _ if args.require_ice => IceUse::Required,
+        Some(Ice::Off) => IceUse::Off,
+        Some(Ice::Required) => IceUse::Required,
+        Some(Ice::On) | None => IceUse::On,
+    }
+}
+
+fn login(args: &PhoneArgs, section: &Section, aor: &str) -> Result<Option<Login>, SetupError> {
+    let from_environment = std::env::var("RINGTRUE_PASSWORD")
+        .ok()
+        .filter(|password| !password.is_empty());
+    let password = from_environment.or_else(|| section.password.clone());
+    let user = args.auth_user.clone().or_else(|| section.auth_user.clone());
+    match (user, password) {
+        (Some(user), Some(password)) => Ok(Some(Login { user, password })),
+        (None, Some(password)) => {
+            let user = user_part(aor).ok_or(SetupError::NoUser)?;
+            Ok(Some(Login { user, password }))
+        }
+        (Some(user), None) => Err(SetupError::NoPassword(user)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The user part of `sip:alice@example.org`.
+fn user_part(aor: &str) -> Option<String> {
+    let (_, rest) = aor.split_once(':')?;
+    let (user, _) = rest.split_once('@')?;
+    (!user.is_empty()).then(|| user.to_owned())
+}
+
+fn bind(args: &PhoneArgs, section: &Section) -> Vec<BindAddress> {
+    let from_file = section.bind.iter().flatten().map(|bind| bind.0);
+    let wanted: Vec<BindAddress> = if args.bind.is_empty() {
+        from_file.collect()
+    } else {
+        args.bind.clone()
+    };
+    let mut distinct = Vec::new();
+    for address in wanted {
+        if !distinct.contains(&address) {
+            distinct.push(address);
+        }
+    }
+    distinct
+}
+
+fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
+    let input = match (&args.audio_in, &section.audio_in) {
+        (Some(input), _) => input.clone(),
+        (None, Some(text)) => AudioInput::parse(text)?,
+        (None, None) => AudioInput::Device(None),
+    };
+    let output = match (&args.audio_out, &section.audio_out) {
+        (Some(output), _) => output.clone(),
+        (None, Some(text)) => AudioOutput::parse(text)?,
+        (None, None) => AudioOutput::Device(None),
+    };
+    Ok(Sound { input, output })
+}
+
+/// `sip:USER@HOST`, from the environment and the system.
+fn default_aor() -> String {
+    let user = std::env::var("USER").unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    aor_of(&user, host.trim())
+}
+
+/// What cannot stand in a URI (RFC 3261 section 25.1) is left out.
+fn aor_of(user: &str, host: &str) -> String {
+    let unreserved = |c: &char| {
+        c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '!' | '~' | '*' | '\'')
+    };
+    let user: String = user.chars().filter(unreserved).collect();
+    let user = if user.is_empty() { "anonymous" } else { &user };
+    let is_host = |host: &str| {
+        !host.is_empty()
+            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+            && host.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && host.ends_with(|c: char| c.is_ascii_alphanumeric())
+            // A last label that begins with a digit would make it an address, or nothing.
+            && host.rsplit('.').next().is_some_and(|top| top.starts_with(|c: char| c.is_ascii_alphabetic()))
+    };
+    let host = if is_host(host) { host } else { "localhost" };
+    format!("sip:{user}@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use clap::Parser;
+
+    fn call_of(line: &str) -> Result<DriverConfig, SetupError> {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Verb::Call(args) => call(args),
+            _ => unreachable!("the line is a call"),
+        }
+    }
+
+    #[test]
+    fn the_default_identity_is_a_uri() {
+        assert_eq!(
+            aor_of("alice", "desk.example.org"),
+            "sip:alice@desk.example.org"
+        );
+        assert_eq!(aor_of("a b@c", "my_host"), "sip:abc@localhost");
+        assert_eq!(aor_of("", ""), "sip:anonymous@localhost");
+        assert_eq!(aor_of("x", "7f3a"), "sip:x@localhost");
+    }
+
+    #[test]
+    fn the_command_line_reaches_the_driver() {
+        let config = call_of(
+            "ringtrue call sip:bob@192.0.2.2 --aor sip:a@b --bind 192.0.2.1 --bind 192.0.2.1 \
+             --stun s:3478 --no-ice --audio-in tone:880 --audio-out null --codec pcma,opus \
+             --duration 2.5",
+        )
+        .unwrap();
+        assert_eq!(config.target.as_deref(), Some("sip:bob@192.0.2.2"));
+        assert_eq!(config.settings.aor, "sip:a@b");
+        assert_eq!(config.bind.len(), 1);
+        assert_eq!(config.settings.stun_servers, ["s:3478"]);
+        assert_eq!(config.settings.ice, IceUse::Off);
+        assert_eq!(config.sound.input, AudioInput::Tone(880.0));
+        assert_eq!(config.settings.codecs.len(), 2);
+        assert_eq!(config.settings.duration, Some(Duration::from_millis(2500)));
+        assert!(config.once && !config.accept_tcp);
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_told_where_it_goes() {
+        // The test's own environment has no password.
+        let error = call_of("ringtrue call sip:b@c --auth-user alice").err();
+        let text = error.expect("an error").to_string();
+        assert!(
+            text.contains("alice") && text.contains("RINGTRUE_PASSWORD"),
+            "{text}"
+        );
+    }
+}

@@ -40,6 +40,7 @@
 mod flight;
 mod nat;
 mod node;
+mod random;
 mod simulation;
 mod sip_proxy;
 mod stream;
@@ -50,6 +51,7 @@ mod world;
 
 pub use nat::{Behaviour, NatConfig};
 pub use node::{Delivery, Node, Outbox, StreamId, Wish};
+pub use random::{RandomPeer, RandomWorld};
 pub use simulation::Simulation;
 pub use sip_proxy::SipProxy;
 pub use stun::{StunServer, binding_request, make_binding_request, make_binding_success};

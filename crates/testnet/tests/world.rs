@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use common::{addr, ms, send, settle, wait};
 use ringtrue_testnet::{
-    Delivery, GatewayConfig, HostId, Link, NatConfig, Node, Outbox, Simulation, Stage, Verdict,
-    World,
+    Delivery, GatewayConfig, HostId, Link, NatConfig, Node, Outbox, RandomWorld, Simulation, Stage,
+    Verdict, World,
 };
 
 const ALICE: &str = "198.51.100.1:5004";
@@ -298,4 +298,20 @@ fn a_simulation_jumps_from_wake_up_to_wake_up() {
         (35, 36)
     );
     assert!(!simulation.wait_for(ms(5), |_| false));
+}
+
+#[test]
+fn random_worlds_come_from_their_seed_alone() {
+    let text = |seed| RandomWorld::generate(seed).description().to_owned();
+    assert_eq!(text(11), text(11));
+    let several: std::collections::BTreeSet<String> = (0..50).map(text).collect();
+    assert_eq!(several.len(), 50);
+    for seed in 0..200 {
+        let random = RandomWorld::generate(seed);
+        for peer in [&random.left, &random.right] {
+            let addresses = random.world.addresses(peer.host);
+            assert_eq!(peer.addresses, addresses);
+            assert!((1..=3).contains(&addresses.len()), "{random:?}");
+        }
+    }
 }

@@ -52,6 +52,7 @@ audio_rtp_port=7078
 class ForeignPhone:
     """What all of them share: a directory of their own, a log, a way to be typed at."""
 
+    established = b""   # what it prints when its call is up
     can_ice = True
     # SIPp sends back what it hears instead of a tone of its own.
     echoes = False
@@ -128,7 +129,7 @@ module_app menu.so
 """)
         (self.directory / "accounts").write_text(
             f"<sip:{self.user}@{PROXY}>;auth_pass=none;regint=3600;outbound=\"sip:{PROXY}{';transport=tcp' if tcp else ''}\";medianat=ice;"
-            f"stunserver=stun:{STUN}:3478;answermode={answer};audio_codecs=opus/48000/2\n")
+            f"stunserver=stun:{STUN}:3478;answermode={answer};audio_codecs=opus/48000/2,pcmu/8000/1\n")
         (self.directory / "contacts").write_text("")
 
     def _run(self, *more):

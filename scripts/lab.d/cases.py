@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import time
 
 import trace
@@ -27,7 +28,7 @@ class Case:
 
     caller: str
     callee: str
-    expected: str                     # connected, no path, unverified, refused, held, ordinary
+    expected: str                     # the name of a `_judge_…` below
     caller_phone: str = "ringtrue"
     callee_phone: str = "ringtrue"
     label: str = ""
@@ -74,11 +75,14 @@ def pairings():
     cases.append(Case("open", "open", "unverified", label="no-ice", caller_options=("--no-ice",)))
     cases.append(Case("open", "open", "refused", label="require-ice",
                       caller_options=("--no-ice",), callee_options=("--require-ice",)))
+    if shutil.which("baresip"):
+        # The control: an ordinary phone must be seen to ghost-ring, or the judge is blind.
+        cases.append(Case("symmetric", "symmetric", "ghost ring", "baresip", "baresip", label="control"))
     return cases
 
 
 SHORT = ["open:open", "port-restricted:port-restricted", "full-cone:symmetric", "symmetric:symmetric",
-         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "no-ice", "require-ice"]
+         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "no-ice", "require-ice", "control"]
 
 
 def foreign_calls():
@@ -246,6 +250,10 @@ class Call:
         outcome.expect(not outcome.rang, "the callee rang")
         outcome.expect(outcome.exits[0] == 4, f"the caller's exit code is {outcome.exits[0]}, expected 4")
         outcome.expect(alice.first("ended", status=421) is not None, "the caller was not told 421")
+
+    def _judge_ghost_ring(self, outcome, alice, bob, story):
+        outcome.expect(outcome.rang and story.rang_before_proof and not outcome.both_heard,
+                       "the ghost ring of an ordinary phone was not seen")
 
     def _judge_ordinary(self, outcome, alice, bob, story):
         """Nothing is expected of them; the table tells."""

@@ -1,0 +1,251 @@
+//! A whole phone on the virtual Internet: the same code as a real call, under a virtual clock.
+
+use std::collections::HashMap;
+use std::f64::consts::TAU;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use ringtrue_phone::{
+    CallKey, Connection, EventKind, Frame, Interface, Output, Phone, PhoneEvent, Settings,
+    SettingsError,
+};
+use ringtrue_testnet::{Delivery, HostId, Node, Outbox, StreamId, World};
+
+/// The port of SIP.
+const SIP_PORT: u16 = 5060;
+/// The first port of media sockets.
+const FIRST_MEDIA_PORT: u16 = 40_000;
+/// One frame of sound.
+const FRAME_TIME: Duration = Duration::from_millis(20);
+/// How loud a virtual phone speaks, of 32767.
+const AMPLITUDE: f64 = 8000.0;
+
+/// One frame that was played to the user, and when.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// The moment.
+    pub at: Instant,
+    /// The sound.
+    pub frame: Box<Frame>,
+}
+
+/// A phone that lives on a host of a virtual Internet, speaks a steady tone and keeps what it
+/// hears and tells.
+pub struct VirtualPhone {
+    phone: Phone,
+    addresses: Vec<IpAddr>,
+    tone: f64,
+    spoken: u64,
+    next_media_port: u16,
+    /// The call whose microphone is open, and when it takes its next frame.
+    microphone: Option<(CallKey, Instant)>,
+    streams: HashMap<StreamId, Connection>,
+    events: Vec<PhoneEvent>,
+    played: Vec<Played>,
+}
+
+impl VirtualPhone {
+    /// A phone on a host that has its addresses already; the first of each family is where the
+    /// default route leaves. It speaks a tone of that frequency in hertz.
+    ///
+    /// # Errors
+    /// What the phone says of the settings.
+    pub fn new(
+        world: &mut World,
+        host: HostId,
+        settings: Settings,
+        tone: f64,
+        seed: u64,
+    ) -> Result<Self, SettingsError> {
+        let addresses = world.addresses(host);
+        let mut interfaces: Vec<Interface> = Vec::new();
+        for (number, address) in addresses.iter().enumerate() {
+            let first = !interfaces
+                .iter()
+                .any(|known| known.address.is_ipv4() == address.is_ipv4());
+            interfaces.push(Interface {
+                name: format!("eth{number}"),
+                address: *address,
+                prefix_len: if address.is_ipv4() { 24 } else { 64 },
+                default_route: first,
+            });
+        }
+        world.listen(host, SIP_PORT);
+        let sip = SocketAddr::from(([0, 0, 0, 0], SIP_PORT));
+        let now = world.now();
+        let phone = Phone::new(
+            settings,
+            interfaces,
+            vec![sip],
+            seed,
+            now,
+            SystemTime::UNIX_EPOCH,
+        )?;
+        Ok(Self {
+            phone,
+            addresses,
+            tone,
+            spoken: 0,
+            next_media_port: FIRST_MEDIA_PORT,
+            microphone: None,
+            streams: HashMap::new(),
+            events: Vec::new(),
+            played: Vec::new(),
+        })
+    }
+
+    /// The phone, for the user's commands.
+    pub fn phone(&mut self) -> &mut Phone {
+        &mut self.phone
+    }
+
+    /// What the phone has told.
+    pub fn events(&self) -> &[PhoneEvent] {
+        &self.events
+    }
+
+    /// What was played to the user.
+    pub fn played(&self) -> &[Played] {
+        &self.played
+    }
+
+    /// The first event that is of interest.
+    pub fn event(&self, wanted: impl Fn(&EventKind) -> bool) -> Option<&PhoneEvent> {
+        self.events.iter().find(|event| wanted(&event.kind))
+    }
+
+    /// The tone that this phone speaks, in hertz.
+    pub fn tone(&self) -> f64 {
+        self.tone
+    }
+
+    fn handle_output(&mut self, now: Instant, output: Output, out: &mut Outbox) {
+        match output {
+            Output::Datagram { local, to, payload } => out.datagram(local, to, payload),
+            Output::Bind { request, address } => {
+                self.next_media_port += 1;
+                let bound = SocketAddr::new(address, self.next_media_port);
+                let bound = if self.addresses.contains(&address) {
+                    Ok(bound)
+                } else {
+                    Err(format!("{address} is not an address of this host"))
+                };
+                self.phone.handle_bound(now, request, bound);
+            }
+            Output::Connect { connection, to } => {
+                let stream = StreamId(connection.0);
+                self.streams.insert(stream, connection);
+                out.connect(stream, to);
+            }
+            Output::Stream {
+                connection,
+                payload,
+            } => {
+                if let Some(stream) = self.stream_of(connection) {
+                    out.stream_bytes(stream, payload);
+                }
+            }
+            Output::Close { connection } => {
+                if let Some(stream) = self.stream_of(connection) {
+                    self.streams.remove(&stream);
+                    out.close(stream);
+                }
+            }
+            // The virtual Internet has addresses only, as the laboratory has.
+            Output::Resolve { query, .. } => self.phone.handle_resolved(now, query, Vec::new()),
+            Output::OpenSound { call } => self.microphone = Some((call, now)),
+            Output::CloseSound { .. } => self.microphone = None,
+            Output::Play { frame, .. } => self.played.push(Played { at: now, frame }),
+            Output::Event(event) => self.events.push(event),
+            // Media sockets need no closing here: ports are never used twice.
+            _ => {}
+        }
+    }
+
+    fn stream_of(&self, connection: Connection) -> Option<StreamId> {
+        let mut streams = self.streams.iter();
+        let found = streams.find(|(_, known)| **known == connection);
+        found.map(|(stream, _)| *stream)
+    }
+
+    fn speak(&mut self, now: Instant) {
+        while let Some((call, at)) = self.microphone
+            && at <= now
+        {
+            let frame = std::array::from_fn(|index| {
+                let sample = self.spoken + index as u64;
+                let seconds = sample as f64 / f64::from(ringtrue_media::SAMPLE_RATE);
+                (AMPLITUDE * (TAU * self.tone * seconds).sin()) as i16
+            });
+            self.spoken += frame.len() as u64;
+            self.microphone = Some((call, at + FRAME_TIME));
+            self.phone.handle_captured(now, call, &frame);
+        }
+    }
+}
+
+impl Node for VirtualPhone {
+    fn handle_delivery(&mut self, now: Instant, delivery: Delivery) {
+        match delivery {
+            Delivery::Datagram {
+                local,
+                from,
+                payload,
+            } => {
+                let local = if local.port() == SIP_PORT {
+                    SocketAddr::from(([0, 0, 0, 0], SIP_PORT))
+                } else {
+                    local
+                };
+                self.phone.handle_datagram(now, local, from, &payload);
+            }
+            Delivery::Connected { stream, .. } => {
+                if let Some(connection) = self.streams.get(&stream) {
+                    self.phone.handle_connected(now, *connection);
+                }
+            }
+            Delivery::Accepted { stream, from, .. } => {
+                let connection = self.phone.accepted_connection(now, from);
+                self.streams.insert(stream, connection);
+            }
+            Delivery::StreamBytes { stream, payload } => {
+                if let Some(connection) = self.streams.get(&stream) {
+                    self.phone.handle_stream(now, *connection, &payload);
+                }
+            }
+            Delivery::Closed { stream, refused } => {
+                if let Some(connection) = self.streams.remove(&stream) {
+                    let error = refused.then(|| "connection refused".to_owned());
+                    self.phone.handle_closed(now, connection, error);
+                }
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.phone.handle_timeout(now);
+        self.speak(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let microphone = self.microphone.map(|(_, at)| at);
+        self.phone
+            .poll_timeout()
+            .into_iter()
+            .chain(microphone)
+            .min()
+    }
+
+    fn drain(&mut self, now: Instant, out: &mut Outbox) {
+        loop {
+            while let Some(output) = self.phone.poll_output() {
+                self.handle_output(now, output, out);
+            }
+            let due = self.microphone.is_some_and(|(_, at)| at <= now);
+            if !due {
+                return;
+            }
+            self.speak(now);
+        }
+    }
+}

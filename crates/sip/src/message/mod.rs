@@ -12,6 +12,8 @@ mod method;
 mod name;
 mod parse;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::collections::hash_map::DefaultHasher;

@@ -1,8 +1,15 @@
 //! Where sound comes from and where it goes: tones, silence, WAV files and sound devices.
 
+mod rate;
+mod tone;
+mod wav;
+
 use std::path::PathBuf;
 
 use crate::FRAME;
+
+pub use self::tone::Tone;
+pub use self::wav::{WavSink, WavSource};
 
 /// Something that gives sound, a frame of 20 ms at a time.
 pub trait Source: Send {
@@ -107,7 +114,12 @@ impl AudioInput {
 
     /// Opens it.
     pub fn open(&self) -> Result<Box<dyn Source>, AudioError> {
-        Ok(Box::new(Silence))
+        Ok(match self {
+            AudioInput::Tone(hz) => Box::new(Tone::new(*hz)),
+            AudioInput::Silence => Box::new(Silence),
+            AudioInput::Wav(path) => Box::new(WavSource::open(path)?),
+            AudioInput::Device(name) => open_capture(name.as_deref())?,
+        })
     }
 }
 
@@ -129,7 +141,11 @@ impl AudioOutput {
 
     /// Opens it; a file is created (and an old one of that name replaced).
     pub fn open(&self) -> Result<Box<dyn Sink>, AudioError> {
-        Ok(Box::new(NullSink))
+        Ok(match self {
+            AudioOutput::Null => Box::new(NullSink),
+            AudioOutput::Wav(path) => Box::new(WavSink::create(path)?),
+            AudioOutput::Device(name) => open_playback(name.as_deref())?,
+        })
     }
 }
 
@@ -185,5 +201,26 @@ pub struct DeviceInfo {
 /// The sound devices of this host, inputs first. Without the feature `sound`, and on a host
 /// without a sound system, an error that says so.
 pub fn devices() -> Result<Vec<DeviceInfo>, AudioError> {
-    Ok(Vec::new())
+    Err(AudioError::Option(WITHOUT_SOUND.into()))
 }
+
+/// What a build without the feature `sound` says.
+const WITHOUT_SOUND: &str =
+    "this build has no sound devices (it was made without the feature \"sound\")";
+
+fn open_capture(_name: Option<&str>) -> Result<Box<dyn Source>, AudioError> {
+    Err(AudioError::Input(WITHOUT_SOUND.into()))
+}
+
+fn open_playback(_name: Option<&str>) -> Result<Box<dyn Sink>, AudioError> {
+    Err(AudioError::Output(WITHOUT_SOUND.into()))
+}
+
+/// A sample of full scale 1 as 16 bit.
+fn to_i16(sample: f32) -> i16 {
+    // `as` saturates.
+    (sample * 32_767.0).round() as i16
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,17 @@
 //! The codecs: their names in SDP, and their encoders and decoders.
 
+mod concealment;
+mod g711;
+mod opus;
+
 use std::fmt;
+
+use crate::{FRAME, SAMPLE_RATE};
+
+use self::g711::{G711Decoder, G711Encoder, Law};
+use self::opus::{OpusDecoder, OpusEncoder};
+
+pub(crate) use self::opus::EXPECTED_LOSS;
 
 /// A codec that Ringtrue can speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,3 +115,121 @@ impl std::str::FromStr for Codec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown codec \"{0}\": known are opus, pcmu and pcma")]
 pub struct UnknownCodec(pub String);
+
+/// The encoder of a stream.
+#[derive(Debug)]
+pub(crate) enum Encoder {
+    Opus(OpusEncoder),
+    G711(G711Encoder),
+}
+
+impl Encoder {
+    pub(crate) fn new(codec: Codec, fec: bool) -> Result<Encoder, ::opus::Error> {
+        Ok(match codec {
+            Codec::Opus => Encoder::Opus(OpusEncoder::new(fec)?),
+            Codec::Pcmu => Encoder::G711(G711Encoder::new(Law::Mu)),
+            Codec::Pcma => Encoder::G711(G711Encoder::new(Law::A)),
+        })
+    }
+
+    pub(crate) fn encode(&mut self, frame: &[i16; FRAME]) -> Result<Vec<u8>, ::opus::Error> {
+        match self {
+            Encoder::Opus(encoder) => encoder.encode(frame),
+            Encoder::G711(encoder) => Ok(encoder.encode(frame)),
+        }
+    }
+
+    /// The share of packets, in percent, that the peer loses.
+    pub(crate) fn expect_loss(&mut self, percent: u8) -> Result<(), ::opus::Error> {
+        match self {
+            Encoder::Opus(encoder) => encoder.expect_loss(percent),
+            Encoder::G711(_) => Ok(()),
+        }
+    }
+}
+
+/// The decoder of a stream: one for each RTP clock.
+#[derive(Debug)]
+pub(crate) enum Decoder {
+    Opus(OpusDecoder),
+    G711(G711Decoder),
+}
+
+impl Decoder {
+    pub(crate) fn new(codec: Codec) -> Result<Decoder, ::opus::Error> {
+        Ok(match codec {
+            Codec::Opus => Decoder::Opus(OpusDecoder::new()?),
+            Codec::Pcmu | Codec::Pcma => Decoder::G711(G711Decoder::new()),
+        })
+    }
+
+    /// Appends what a packet holds. A packet of another clock, or one that cannot be decoded,
+    /// appends nothing and is `false`.
+    pub(crate) fn decode(&mut self, codec: Codec, payload: &[u8], out: &mut Vec<i16>) -> bool {
+        match (self, codec) {
+            (Decoder::Opus(decoder), Codec::Opus) => decoder.decode(payload, out).is_ok(),
+            (Decoder::G711(decoder), Codec::Pcmu) => {
+                decoder.decode(Law::Mu, payload, out);
+                true
+            }
+            (Decoder::G711(decoder), Codec::Pcma) => {
+                decoder.decode(Law::A, payload, out);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Appends made-up sound of `ticks` of the RTP clock, out of the packet `next` after the gap
+    /// if it tells about the one before it. Says whether it did.
+    pub(crate) fn conceal(&mut self, ticks: u32, next: Option<&[u8]>, out: &mut Vec<i16>) -> bool {
+        match self {
+            Decoder::Opus(decoder) => {
+                let next = next.filter(|next| opus::has_fec(next));
+                decoder.conceal(ticks as usize, next, out).is_ok() && next.is_some()
+            }
+            Decoder::G711(decoder) => {
+                decoder.conceal(ticks as usize, out);
+                false
+            }
+        }
+    }
+}
+
+/// How long a packet lasts, in ticks of the codec's RTP clock: `None` if it is malformed, empty or
+/// longer than 120 ms (200 ms for G.711, the most that RFC 3551 section 4.2 demands of receivers).
+pub(crate) fn duration(codec: Codec, payload: &[u8]) -> Option<u32> {
+    match codec {
+        Codec::Opus => opus::duration(payload),
+        Codec::Pcmu | Codec::Pcma => match payload.len() {
+            ticks @ 1..=1_600 => Some(ticks as u32),
+            _ => None,
+        },
+    }
+}
+
+/// Samples of 48 kHz for a tick of the codec's RTP clock.
+pub(crate) fn samples_per_tick(codec: Codec) -> u32 {
+    SAMPLE_RATE / codec.clock_rate()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_names() {
+        assert_eq!(
+            Codec::parse_list("pcma, Opus,pcma"),
+            Ok(vec![Codec::Pcma, Codec::Opus])
+        );
+        assert_eq!(
+            Codec::parse_list("opus,g729"),
+            Err(UnknownCodec("g729".into()))
+        );
+        assert_eq!(Codec::from_rtpmap("OPUS", 48_000, 2), Some(Codec::Opus));
+        // RFC 7587 section 7: Opus is always announced with two channels.
+        assert_eq!(Codec::from_rtpmap("opus", 48_000, 1), None);
+        assert_eq!(Codec::from_rtpmap("pcmu", 8_000, 0), Some(Codec::Pcmu));
+    }
+}

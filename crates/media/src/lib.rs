@@ -10,11 +10,51 @@
 //! 3. and takes a frame out of [`MediaStream::playout`] every 20 ms.
 //!
 //! Inside, sound is mono, 16 bit, 48 kHz, in frames of 20 ms ([`FRAME`] samples).
+//!
+//! ```
+//! use std::time::{Instant, SystemTime};
+//!
+//! use ringtrue_media::audio::{Source, Tone};
+//! use ringtrue_media::{Channel, Codec, FRAME, FRAME_TIME, MediaStream, StreamConfig, tone};
+//!
+//! // Alice plays a tone to bob; the network is a loop over what she wants to send.
+//! let begin = Instant::now();
+//! let wall = SystemTime::now();
+//! let stream = |seed| MediaStream::new(StreamConfig::new(Codec::Opus, "cname"), seed, begin, wall);
+//! let (mut alice, mut bob) = (stream(1)?, stream(2)?);
+//! let mut microphone = Tone::new(440.0);
+//! let mut heard = Vec::new();
+//! for tick in 0..100 {
+//!     let now = begin + FRAME_TIME * tick;
+//!     let mut frame = [0; FRAME];
+//!     microphone.read(&mut frame);
+//!     alice.handle_capture(now, &frame);
+//!     alice.handle_timeout(now);
+//!     while let Some(packet) = alice.poll_transmit() {
+//!         match packet.channel {
+//!             Channel::Rtp => bob.handle_rtp(now, &packet.payload),
+//!             Channel::Rtcp => bob.handle_rtcp(now, &packet.payload),
+//!         }
+//!     }
+//!     heard.extend(bob.playout(now));
+//! }
+//! let report = tone::measure_frames(&heard, 440.0, 0.1);
+//! assert!(report.seconds > 1.9 && report.longest_gap_ms < 10.0);
+//! assert_eq!(bob.stats().lost, 0);
+//! # Ok::<(), ringtrue_media::StreamError>(())
+//! ```
 #![deny(unsafe_code)]
 
 pub mod audio;
 pub mod codec;
+pub mod jitter;
+mod playout;
+mod reception;
+mod resample;
+mod rtcp;
 pub mod stream;
+mod stretch;
+mod telephone_event;
 pub mod tone;
 
 pub use codec::{Codec, UnknownCodec};

@@ -1,8 +1,20 @@
 //! One audio stream of one call: RTP and RTCP in both directions.
 
-use std::time::{Instant, SystemTime};
+mod incoming;
+mod outgoing;
 
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::reception::Block;
+use crate::rtcp::{self, Report};
 use crate::{Codec, FRAME};
+
+use self::incoming::{Incoming, Received};
+use self::outgoing::Outgoing;
 
 /// What offer and answer agreed on, and what else a stream needs.
 #[derive(Clone, Debug)]
@@ -32,6 +44,18 @@ impl StreamConfig {
             cname: cname.into(),
             rtcp_mux: true,
             send_fec: true,
+        }
+    }
+
+    fn check(&self) -> Result<(), StreamError> {
+        let receive = self.receive.iter().map(|(payload_type, _)| *payload_type);
+        let mut used = receive.chain([self.send.1]).chain(self.telephone_event);
+        let forbidden = |payload_type: &u8| {
+            *payload_type > 127 || (self.rtcp_mux && (64..=95).contains(payload_type))
+        };
+        match used.find(forbidden) {
+            Some(payload_type) => Err(StreamError::PayloadType(payload_type)),
+            None => Ok(()),
         }
     }
 }
@@ -114,10 +138,41 @@ pub struct StreamStats {
     pub remote_jitter_ms: Option<f64>,
 }
 
+/// The first report follows the first packet by about this (RFC 3550 section 6.2 lets a unicast
+/// session begin at once; a few packets later there is something to report).
+const FIRST_REPORT: Duration = Duration::from_millis(500);
+/// The interval of reports, before randomisation: RFC 3550 section 6.2's minimum.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// The compensation for the randomisation (RFC 3550 section 6.3.1): e - 3/2.
+const COMPENSATION: f64 = 1.218_28;
+/// A round trip longer than this is nonsense.
+const LONGEST_ROUND_TRIP_MS: f64 = 60_000.0;
+/// Packets and events that wait for an owner who does not fetch them.
+const QUEUE: usize = 256;
+
 /// One audio stream, sans-IO. The order of polling stands in the [crate's doc](crate).
 #[derive(Debug)]
 pub struct MediaStream {
     config: StreamConfig,
+    began: Instant,
+    wall: SystemTime,
+    rng: ChaCha8Rng,
+    outgoing: Outgoing,
+    incoming: Incoming,
+    transmits: VecDeque<MediaTransmit>,
+    events: VecDeque<MediaEvent>,
+    /// RTP packets sent under SSRCs that collided, and their octets.
+    sent_before: (u64, u64),
+    /// When the next report is due.
+    report_at: Option<Instant>,
+    /// RTP packets that were sent when the last two reports went out (RFC 3550 section 6.4: a
+    /// sender report if there were any since the last but one).
+    sent_at_reports: [u64; 2],
+    /// What the peer reported last about us, and the round trip that it gave.
+    heard: Option<Block>,
+    round_trip_ms: Option<f64>,
+    left: Option<u32>,
+    closed: bool,
 }
 
 impl MediaStream {
@@ -129,8 +184,28 @@ impl MediaStream {
         now: Instant,
         wall: SystemTime,
     ) -> Result<MediaStream, StreamError> {
-        let _ = (seed, now, wall);
-        Ok(MediaStream { config })
+        config.check()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let begin = [rng.next_u32(), rng.next_u32(), rng.next_u32()];
+        let outgoing = Outgoing::new(config.send, config.send_fec, begin)
+            .map_err(|error| StreamError::Opus(error.to_string()))?;
+        Ok(MediaStream {
+            began: now,
+            wall,
+            rng,
+            outgoing,
+            incoming: Incoming::new(config.receive.clone(), config.telephone_event),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            sent_before: (0, 0),
+            report_at: None,
+            sent_at_reports: [0; 2],
+            heard: None,
+            round_trip_ms: None,
+            left: None,
+            closed: false,
+            config,
+        })
     }
 
     /// What the stream was made with.
@@ -141,53 +216,222 @@ impl MediaStream {
     /// Sound from the microphone, by rights a frame of 20 ms ([`FRAME`] samples): every full frame
     /// is encoded and queued as an RTP packet.
     pub fn handle_capture(&mut self, now: Instant, frame: &[i16]) {
-        let _ = (now, frame);
+        if self.closed {
+            return;
+        }
+        for payload in self.outgoing.capture(now, frame) {
+            if self.outgoing.packets + self.sent_before.0 == 1 {
+                self.event(MediaEvent::FirstSent);
+            }
+            self.transmit(Channel::Rtp, payload);
+            self.expect_first_report(now);
+        }
     }
 
     /// A datagram that came by the RTP path. RTCP among it (RFC 5761) is recognised.
     pub fn handle_rtp(&mut self, now: Instant, datagram: &[u8]) {
-        let _ = (now, datagram);
+        // RFC 5761 section 4: RTCP's packet types are where RTP would have the marker and payload
+        // types 64 to 95.
+        if datagram
+            .get(1)
+            .is_some_and(|kind| (192..=223).contains(kind))
+        {
+            return self.handle_rtcp(now, datagram);
+        }
+        if self.closed {
+            return;
+        }
+        let before = self.incoming.packets;
+        match self.incoming.handle(now, datagram, self.outgoing.ssrc()) {
+            Received::Nothing => return,
+            Received::OwnSsrc => return self.collide(now),
+            Received::Key(key) => self.event(MediaEvent::Digit(key)),
+            Received::Sound => {}
+        }
+        if before == 0 {
+            // Before the digit that the first packet may have brought.
+            self.events.push_front(MediaEvent::FirstReceived);
+        }
+        self.expect_first_report(now);
     }
 
     /// A datagram that came by the RTCP path.
     pub fn handle_rtcp(&mut self, now: Instant, datagram: &[u8]) {
-        let _ = (now, datagram);
+        if self.closed {
+            return;
+        }
+        let Some(heard) = rtcp::read(datagram) else {
+            return;
+        };
+        for (ssrc, ntp) in heard.senders {
+            self.incoming.sender_report(now, ssrc, ntp);
+        }
+        for (ssrc, block) in heard.blocks {
+            if ssrc == self.outgoing.ssrc() {
+                self.handle_block(now, block);
+            }
+        }
+        let source = self.incoming.ssrc();
+        if source.is_some_and(|ssrc| heard.byes.contains(&ssrc)) && self.left != source {
+            self.left = source;
+            self.event(MediaEvent::Bye);
+        }
+    }
+
+    /// The peer reports how it hears us.
+    fn handle_block(&mut self, now: Instant, block: Block) {
+        if self
+            .heard
+            .is_none_or(|before| before.highest != block.highest)
+        {
+            self.outgoing.reported_loss(block.fraction_lost);
+        }
+        if block.last_report != 0 {
+            // RFC 3550 section 6.4.1, figure 2: in units of 1/65536 s, modulo 2^32.
+            let middle = (self.ntp(now) >> 16) as u32;
+            let units = middle
+                .wrapping_sub(block.last_report)
+                .wrapping_sub(block.delay_since);
+            let ms = f64::from(units as i32) * 1e3 / 65_536.0;
+            // A shade below zero is the rounding of both sides.
+            if (-1.0..LONGEST_ROUND_TRIP_MS).contains(&ms) {
+                self.round_trip_ms = Some(ms.max(0.0));
+            }
+        }
+        self.heard = Some(block);
     }
 
     /// Does what is due at `now`: RTCP reports.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        if self.closed || self.report_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.report(now, false);
+        let interval = self.randomised(REPORT_INTERVAL).div_f64(COMPENSATION);
+        self.report_at = Some(now + interval);
     }
 
     /// The next packet to send.
     pub fn poll_transmit(&mut self) -> Option<MediaTransmit> {
-        None
+        self.transmits.pop_front()
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<MediaEvent> {
-        None
+        self.events.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.report_at
     }
 
     /// The next 20 ms to be heard: to be called every 20 ms, as steadily as the owner can. `None`
     /// before anything came (and while the first packets are held against jitter): play silence.
     pub fn playout(&mut self, now: Instant) -> Option<[i16; FRAME]> {
-        let _ = now;
-        None
+        self.incoming.frame(now)
     }
 
     /// The figures so far.
     pub fn stats(&self) -> StreamStats {
-        StreamStats::default()
+        let counters = self.incoming.counters();
+        let playout = self.incoming.playout();
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let clock_rate = f64::from(self.config.send.0.clock_rate());
+        StreamStats {
+            tx_packets: self.outgoing.packets + self.sent_before.0,
+            tx_octets: self.outgoing.octets + self.sent_before.1,
+            rx_packets: self.incoming.packets,
+            rx_octets: self.incoming.octets,
+            lost: self.incoming.lost(),
+            late: counters.late,
+            duplicates: counters.duplicates,
+            jitter_ms: self.incoming.jitter_ms(),
+            rtt_ms: self.round_trip_ms,
+            buffer_ms: playout.and_then(|playout| playout.delay()).map(ms),
+            target_ms: playout.and_then(|playout| playout.target()).map(ms),
+            concealed: counters.concealed,
+            recovered: counters.recovered,
+            remote_lost: self.heard.map(|block| u64::from(block.cumulative_lost)),
+            remote_jitter_ms: self
+                .heard
+                .map(|block| f64::from(block.jitter) * 1e3 / clock_rate),
+        }
     }
 
     /// Ends the stream: queues a last report with RTCP BYE. Nothing is sent afterwards.
     pub fn close(&mut self, now: Instant) {
-        let _ = now;
+        if self.closed {
+            return;
+        }
+        // Who never sent anything says no BYE either (RFC 3550 section 6.3.7).
+        if self.report_at.is_some() {
+            self.report(now, true);
+        }
+        self.report_at = None;
+        self.closed = true;
+    }
+
+    /// Someone else has our SSRC (RFC 3550 section 8.2): we leave it to him, once. If it comes
+    /// again under the new one, our own packets are being looped back to us.
+    fn collide(&mut self, now: Instant) {
+        if self.sent_before != (0, 0) || self.outgoing.packets == 0 {
+            return;
+        }
+        self.report(now, true);
+        self.sent_before = (self.outgoing.packets, self.outgoing.octets);
+        self.sent_at_reports = [0; 2];
+        self.outgoing.change_ssrc(self.rng.next_u32());
+    }
+
+    fn report(&mut self, now: Instant, bye: bool) {
+        let sent = self.outgoing.packets;
+        let sender =
+            (sent > self.sent_at_reports[0]).then(|| self.outgoing.info(now, self.ntp(now)));
+        self.sent_at_reports = [self.sent_at_reports[1], sent];
+        let report = Report {
+            ssrc: self.outgoing.ssrc(),
+            cname: &self.config.cname,
+            sender,
+            block: self.incoming.block(now),
+            bye,
+        };
+        let payload = report.write();
+        let channel = match self.config.rtcp_mux {
+            true => Channel::Rtp,
+            false => Channel::Rtcp,
+        };
+        self.transmit(channel, payload);
+    }
+
+    fn expect_first_report(&mut self, now: Instant) {
+        if self.report_at.is_none() {
+            self.report_at = Some(now + self.randomised(FIRST_REPORT));
+        }
+    }
+
+    /// Between a half and one and a half of the interval (RFC 3550 section 6.3.1).
+    fn randomised(&mut self, interval: Duration) -> Duration {
+        interval.mul_f64(0.5 + f64::from(self.rng.next_u32()) / f64::from(u32::MAX))
+    }
+
+    fn ntp(&self, now: Instant) -> u64 {
+        rtcp::ntp(self.wall + now.saturating_duration_since(self.began))
+    }
+
+    fn transmit(&mut self, channel: Channel, payload: Vec<u8>) {
+        if self.transmits.len() >= QUEUE {
+            self.transmits.pop_front();
+        }
+        self.transmits.push_back(MediaTransmit { channel, payload });
+    }
+
+    fn event(&mut self, event: MediaEvent) {
+        if self.events.len() < QUEUE {
+            self.events.push_back(event);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,9 @@
 
 use crate::{FRAME, SAMPLE_RATE};
 
+/// Steps of measuring in a second.
+const STEPS: usize = 200;
+
 /// How much of a tone a recording holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ToneReport {
@@ -42,36 +45,29 @@ pub fn level_at(samples: &[i16], hz: f64, sample_rate: u32) -> f64 {
 /// tone when its amplitude is at least `threshold` (0 to 1) in the 10 ms around it and most of
 /// the sound there is the tone.
 pub fn measure(samples: &[i16], hz: f64, sample_rate: u32, threshold: f64) -> ToneReport {
-    let step = sample_rate as usize / 200;
-    let window = step * 2;
-    let mut report = ToneReport {
-        seconds: 0.0,
-        span: 0.0,
-        longest_gap_ms: 0.0,
-        first: None,
-    };
-    let mut last_end = 0.0;
-    for (index, piece) in samples.windows(window).step_by(step).enumerate() {
+    let step = sample_rate as usize / STEPS;
+    let (mut held, mut longest_gap) = (0, 0);
+    let mut bounds: Option<(usize, usize)> = None;
+    let windows = samples.windows(step * 2).step_by(step.max(1));
+    for (index, piece) in windows.enumerate() {
         let amplitude = level_at(piece, hz, sample_rate);
-        let energy: f64 = piece
-            .iter()
-            .map(|&s| (f64::from(s) / 32_768.0).powi(2))
-            .sum();
+        let squares = piece.iter().map(|&s| (f64::from(s) / 32_768.0).powi(2));
         let tone_energy = amplitude * amplitude / 2.0 * piece.len() as f64;
-        if amplitude < threshold || tone_energy < 0.5 * energy {
+        if amplitude < threshold || tone_energy < 0.5 * squares.sum::<f64>() {
             continue;
         }
-        let begin = index as f64 * 0.005;
-        if report.first.is_none() {
-            report.first = Some(begin);
-        } else if begin > last_end {
-            report.longest_gap_ms = f64::max(report.longest_gap_ms, (begin - last_end) * 1e3);
-        }
-        report.seconds += 0.005;
-        last_end = begin + 0.005;
+        held += 1;
+        let (first, last) = *bounds.get_or_insert((index, index));
+        longest_gap = longest_gap.max((index - last).saturating_sub(1));
+        bounds = Some((first, index));
     }
-    report.span = report.first.map_or(0.0, |first| last_end - first);
-    report
+    let seconds = |steps: usize| steps as f64 / STEPS as f64;
+    ToneReport {
+        seconds: seconds(held),
+        span: bounds.map_or(0.0, |(first, last)| seconds(last + 1 - first)),
+        longest_gap_ms: seconds(longest_gap) * 1e3,
+        first: bounds.map(|(first, _)| seconds(first)),
+    }
 }
 
 /// [`measure`] for frames of the inner format.
@@ -82,4 +78,41 @@ pub fn measure_frames<'a>(
 ) -> ToneReport {
     let samples: Vec<i16> = frames.into_iter().flatten().copied().collect();
     measure(&samples, hz, SAMPLE_RATE, threshold)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::{Source, Tone};
+
+    #[test]
+    fn a_tone_with_a_hole_is_measured() {
+        let mut samples = Vec::new();
+        let mut source = Tone::new(440.0);
+        let mut frame = [0; FRAME];
+        for n in 0..100 {
+            source.read(&mut frame);
+            let silent = n < 10 || (50..55).contains(&n);
+            samples.extend(if silent { [0; FRAME] } else { frame });
+        }
+        let report = measure(&samples, 440.0, SAMPLE_RATE, 0.1);
+        assert!((report.seconds - 1.7).abs() < 0.02, "{report:?}");
+        assert!((report.longest_gap_ms - 100.0).abs() <= 10.0, "{report:?}");
+        assert!((report.first.unwrap() - 0.2).abs() <= 0.01, "{report:?}");
+        assert!((level(&samples[20 * FRAME..40 * FRAME], 440.0) - 0.25).abs() < 0.01);
+        assert_eq!(measure(&samples, 880.0, SAMPLE_RATE, 0.1).first, None);
+        assert_eq!(measure(&[], 880.0, SAMPLE_RATE, 0.1).seconds, 0.0);
+    }
+
+    #[test]
+    fn noise_and_other_tones_are_not_the_tone() {
+        let mut state = 1u32;
+        let noise: Vec<i16> = (0..48_000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 16) as i16
+            })
+            .collect();
+        assert!(measure(&noise, 440.0, SAMPLE_RATE, 0.05).seconds < 0.02);
+    }
 }

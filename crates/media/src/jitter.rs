@@ -1,0 +1,538 @@
+//! The adaptive jitter buffer: puts packets back into order and decides, at every step of the
+//! playout, what is heard next.
+//!
+//! It knows packets, not sound, and no clock but the times that it is given. Each packet has a
+//! *transit*: its arrival less its RTP timestamp. The playout has an *offset*, the moment at which
+//! the packet of a timestamp is needed less that timestamp. A packet is in time when its transit is at most the
+//! offset. So the buffer watches the distribution of transits ([`delay`](self)), aims with the
+//! offset at a point that all but a few packets reach, and tells its owner to stretch or to
+//! shorten the sound while the offset is off the mark: clocks that drift apart are the same case.
+//!
+//! Whatever comes from the network, memory is bounded by [`Settings::capacity`] packets.
+
+mod delay;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use self::delay::DelayEstimator;
+
+/// How the buffer behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long the first packet is held before the playout begins.
+    pub initial: Duration,
+    /// The least that is added to the quickest packet's way: it covers the playout's own ticks.
+    pub minimum: Duration,
+    /// The most that is aimed at.
+    pub maximum: Duration,
+    /// The most packets that are held.
+    pub capacity: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            initial: Duration::from_millis(35),
+            minimum: Duration::from_millis(20),
+            maximum: Duration::from_millis(400),
+            capacity: 200,
+        }
+    }
+}
+
+/// An RTP packet, as far as the buffer is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// RTP sequence number.
+    pub sequence: u16,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// The marker bit: a talk-spurt begins (RFC 3551 section 4.1).
+    pub marker: bool,
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// How long it lasts, in ticks of the RTP clock.
+    pub duration: u32,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It waits to be played.
+    Queued,
+    /// The timeline starts anew with it: the sender's clock or the path has jumped.
+    Restarted,
+    /// It was there already, or was played already.
+    Duplicate,
+    /// Its time to be played is over.
+    Late,
+    /// Its timestamp is far off. A second packet like it would start the timeline anew.
+    Suspect,
+}
+
+/// What to play next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Decode this.
+    Packet(Packet),
+    /// Sound is missing.
+    Missing {
+        /// How much, in ticks of the RTP clock.
+        duration: u32,
+        /// The payload type and payload of the packet right after the gap, for its FEC data.
+        next: Option<(u8, Vec<u8>)>,
+        /// `false`: the sender made a pause (DTX). `true`: a packet was lost or comes too late.
+        lost: bool,
+    },
+    /// Nothing has to be played yet: nothing came, or the first packets are being held.
+    Wait,
+}
+
+/// What the owner should do to the sound, by some milliseconds, to bring the playout to its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Leave it.
+    Keep,
+    /// Stretch it: the buffer grows.
+    Stretch,
+    /// Shorten it: the buffer shrinks.
+    Shorten,
+}
+
+/// The offset must be over the mark by this before sound is shortened,
+const OVER: i64 = 12_000_000;
+/// and under it by this before it is stretched (nanoseconds).
+const UNDER: i64 = 4_000_000;
+/// Ticks that are looked at before shortening: the least offset among them counts.
+const CALM_TICKS: usize = 25;
+/// Over the mark by this, five ticks are enough,
+const FAR_OVER: i64 = 60_000_000;
+/// and by this, packets are thrown away.
+const TOO_FAR_OVER: i64 = 400_000_000;
+/// A transit that differs by this from the packet before belongs to another timeline.
+const JUMP: i64 = 2_000_000_000;
+/// Two packets of the same new timeline are this near to each other.
+const SAME_TIMELINE: i64 = 250_000_000;
+/// So many late packets in a row, and none in time, mean that the path has become longer.
+const LATE_RUN: usize = 4;
+/// After so many (half a second), whatever they are, the sender must have set its clock back.
+const STALE_RUN: usize = 25;
+/// An empty buffer means a stalled sender or network more often than a loss, since the packet after
+/// a lost one is there as a rule: so many steps wait for the packet that is due before it is given up.
+const HOLD: u32 = 3;
+/// Played timestamps that are remembered to tell duplicates from late packets.
+const REMEMBERED: usize = 64;
+
+/// The buffer of one source with one RTP clock.
+#[derive(Debug)]
+pub struct JitterBuffer {
+    settings: Settings,
+    clock_rate: u32,
+    /// By extended timestamp.
+    packets: BTreeMap<i64, Packet>,
+    played: VecDeque<i64>,
+    timeline: Option<Timeline>,
+    suspect: Option<Suspicion>,
+}
+
+/// A run of packets whose timestamps belong together.
+#[derive(Debug)]
+struct Timeline {
+    origin: Instant,
+    /// The highest extended timestamp so far and its packet's transit.
+    newest: i64,
+    transit: i64,
+    delays: DelayEstimator,
+    /// Late packets in a row, which are played after all if they turn out to be a new timeline.
+    late: Vec<(Instant, Packet)>,
+    /// Packets of any kind that came too late, in a row.
+    stale: usize,
+    playing: Option<Playing>,
+}
+
+/// The playout within a timeline.
+#[derive(Debug)]
+struct Playing {
+    /// The extended timestamp that is to be played next.
+    next: i64,
+    /// Sequence number and duration of the packet that was played last.
+    sequence: u16,
+    duration: u32,
+    /// That packet announced a pause: libopus' DTX packets have one or two octets.
+    pause: bool,
+    /// Steps in a row at which the playout waited for the packet that is due.
+    held: u32,
+    /// Offsets at the last ticks since an adjustment, in nanoseconds.
+    offsets: VecDeque<i64>,
+}
+
+/// A packet whose timestamp seems to belong to another timeline.
+#[derive(Debug)]
+struct Suspicion {
+    arrival: Instant,
+    packet: Packet,
+}
+
+impl JitterBuffer {
+    /// An empty buffer for timestamps of `clock_rate` hertz.
+    pub fn new(clock_rate: u32, settings: Settings) -> JitterBuffer {
+        JitterBuffer {
+            settings,
+            clock_rate: clock_rate.max(1),
+            packets: BTreeMap::new(),
+            played: VecDeque::new(),
+            timeline: None,
+            suspect: None,
+        }
+    }
+
+    /// Packets that wait.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// What the playout adds to the quickest packet's way now.
+    pub fn delay(&self) -> Option<Duration> {
+        let timeline = self.timeline.as_ref()?;
+        let offset = timeline.playing.as_ref()?.offsets.back()?;
+        Some(nanoseconds(offset - timeline.delays.least()))
+    }
+
+    /// What it aims at.
+    pub fn target(&self) -> Option<Duration> {
+        let timeline = self.timeline.as_ref()?;
+        Some(nanoseconds(self.mark(timeline) - timeline.delays.least()))
+    }
+
+    /// A packet came.
+    pub fn insert(&mut self, now: Instant, packet: Packet) -> Inserted {
+        let Some(timeline) = &self.timeline else {
+            self.restart(now, packet);
+            return Inserted::Restarted;
+        };
+        let timestamp = extend(timeline.newest, packet.timestamp);
+        let transit = self.transit(timeline, now, timestamp);
+        if (transit - timeline.transit).abs() > JUMP {
+            return self.suspect(now, packet);
+        }
+        self.suspect = None;
+        if self.packets.contains_key(&timestamp) || self.played.contains(&timestamp) {
+            return Inserted::Duplicate;
+        }
+        let newest_played = self.played.back().copied();
+        let waiting = !self.packets.is_empty();
+        let Some(timeline) = &mut self.timeline else {
+            return Inserted::Late;
+        };
+        timeline.delays.note(now, transit);
+        if timeline
+            .playing
+            .as_ref()
+            .is_some_and(|playing| timestamp < playing.next)
+        {
+            let overtaken = newest_played.is_some_and(|played| timestamp < played);
+            return self.late(now, packet, overtaken, waiting);
+        }
+        timeline.stale = 0;
+        timeline.late.clear();
+        if timestamp > timeline.newest {
+            timeline.newest = timestamp;
+            timeline.transit = transit;
+        }
+        self.packets.insert(timestamp, packet);
+        self.bound();
+        Inserted::Queued
+    }
+
+    /// A packet whose time is over. One that a later packet was played before is lost for good; but
+    /// when only such come that nothing was played after, the path has become longer.
+    fn late(&mut self, now: Instant, packet: Packet, overtaken: bool, waiting: bool) -> Inserted {
+        let Some(timeline) = &mut self.timeline else {
+            return Inserted::Late;
+        };
+        let sequence = timeline
+            .playing
+            .as_ref()
+            .map_or(0, |playing| playing.sequence);
+        let newer = packet.sequence.wrapping_sub(sequence) < u16::MAX / 2;
+        timeline.stale += 1;
+        // A talk-spurt that begins in the past, with nothing else to play: the sender's timestamps
+        // stood still during its pause.
+        let stood_still = packet.marker && newer && !waiting;
+        if overtaken && !stood_still && timeline.stale < STALE_RUN {
+            return Inserted::Late;
+        }
+        timeline.late.push((now, packet));
+        if timeline.late.len() < LATE_RUN && !stood_still && timeline.stale < STALE_RUN {
+            return Inserted::Late;
+        }
+        let mut late = std::mem::take(&mut timeline.late).into_iter();
+        if let Some((arrival, packet)) = late.next() {
+            self.restart(arrival, packet);
+        }
+        for (arrival, packet) in late {
+            let _ = self.insert(arrival, packet);
+        }
+        Inserted::Restarted
+    }
+
+    /// A tick of the playout begins: to be called once before its [`next`](Self::next)s. `ahead`
+    /// is after how long the next packet will be needed, if not in this tick.
+    pub fn tick(&mut self, now: Instant, ahead: Duration) -> Advice {
+        self.begin_playing(now);
+        let Some(timeline) = &self.timeline else {
+            return Advice::Keep;
+        };
+        let Some(playing) = &timeline.playing else {
+            return Advice::Keep;
+        };
+        let offset = self.transit(timeline, now + ahead, playing.next);
+        let mark = self.mark(timeline);
+        let over = offset - mark;
+        let surplus = (over > TOO_FAR_OVER).then(|| self.ticks(over));
+        let Some(Timeline {
+            playing: Some(playing),
+            ..
+        }) = &mut self.timeline
+        else {
+            return Advice::Keep;
+        };
+        playing.offsets.push_back(offset);
+        if playing.offsets.len() > CALM_TICKS {
+            playing.offsets.pop_front();
+        }
+        if let Some(surplus) = surplus {
+            playing.next += surplus;
+            playing.offsets.clear();
+            let next = playing.next;
+            self.packets = self.packets.split_off(&next);
+            return Advice::Keep;
+        }
+        let least = playing.offsets.iter().min().map_or(0, |least| least - mark);
+        let enough = if least > FAR_OVER { 5 } else { CALM_TICKS };
+        let advice = match least {
+            least if least > OVER && playing.offsets.len() >= enough => Advice::Shorten,
+            _ if over < -UNDER => Advice::Stretch,
+            _ => Advice::Keep,
+        };
+        if advice != Advice::Keep {
+            playing.offsets.clear();
+            playing.offsets.push_back(offset);
+        }
+        advice
+    }
+
+    /// What comes next, when the sound taken out before is less than what is needed at `now`.
+    pub fn next(&mut self, now: Instant) -> Step {
+        let Some(timeline) = &self.timeline else {
+            return Step::Wait;
+        };
+        let Some(playing) = &timeline.playing else {
+            return Step::Wait;
+        };
+        let next = playing.next;
+        let behind = self.transit(timeline, now, next) - self.mark(timeline);
+        let first = self
+            .packets
+            .first_key_value()
+            .map(|(&timestamp, packet)| (timestamp, packet));
+        match first {
+            // A packet may overlap what was played (a change of frame size): heard twice for some
+            // milliseconds rather than not at all.
+            Some((timestamp, _)) if timestamp <= next => self.take(timestamp),
+            Some((timestamp, packet)) => {
+                let gap = u32::try_from(timestamp - next).unwrap_or(u32::MAX);
+                let lost = packet.sequence.wrapping_sub(playing.sequence) != 1;
+                let duration = gap.min(playing.duration);
+                let adjacent = gap <= packet.duration.max(playing.duration);
+                let fec = (lost && adjacent && gap == duration)
+                    .then(|| (packet.payload_type, packet.payload.clone()));
+                self.skip(i64::from(duration));
+                Step::Missing {
+                    duration,
+                    next: fec,
+                    lost,
+                }
+            }
+            None => {
+                let (duration, pause) = (playing.duration, playing.pause);
+                // While it waits, the buffer grows by what is made up; too early for the packets
+                // that are to come, it should grow anyway.
+                if behind < 0 || (playing.held < HOLD && !pause) {
+                    self.hold();
+                } else {
+                    self.skip(i64::from(duration));
+                }
+                Step::Missing {
+                    duration,
+                    next: None,
+                    lost: !pause,
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, timestamp: i64) -> Step {
+        let Some(packet) = self.packets.remove(&timestamp) else {
+            return Step::Wait;
+        };
+        if let Some(Timeline {
+            playing: Some(playing),
+            ..
+        }) = &mut self.timeline
+        {
+            playing.next = playing.next.max(timestamp + i64::from(packet.duration));
+            playing.sequence = packet.sequence;
+            playing.duration = packet.duration.max(1);
+            playing.pause = packet.payload.len() <= 2;
+            playing.held = 0;
+        }
+        self.played.push_back(timestamp);
+        if self.played.len() > REMEMBERED {
+            self.played.pop_front();
+        }
+        Step::Packet(packet)
+    }
+
+    fn skip(&mut self, ticks: i64) {
+        if let Some(Timeline {
+            playing: Some(playing),
+            ..
+        }) = &mut self.timeline
+        {
+            playing.next += ticks;
+        }
+    }
+
+    fn hold(&mut self) {
+        if let Some(Timeline {
+            playing: Some(playing),
+            ..
+        }) = &mut self.timeline
+        {
+            playing.held = playing.held.saturating_add(1);
+        }
+    }
+
+    /// Starts the playout when the first packet was held long enough.
+    fn begin_playing(&mut self, now: Instant) {
+        let Some((&first, packet)) = self.packets.first_key_value() else {
+            return;
+        };
+        let (sequence, duration) = (packet.sequence.wrapping_sub(1), packet.duration.max(1));
+        let initial = self.settings.initial;
+        let Some(timeline) = &mut self.timeline else {
+            return;
+        };
+        if timeline.playing.is_none() && now >= timeline.origin + initial {
+            timeline.playing = Some(Playing {
+                next: first,
+                sequence,
+                duration,
+                pause: false,
+                held: 0,
+                offsets: VecDeque::new(),
+            });
+        }
+    }
+
+    /// A packet far off the timeline: two in a row that agree with each other make a new one
+    /// (after the probation of RFC 3550 appendix A.1).
+    fn suspect(&mut self, now: Instant, packet: Packet) -> Inserted {
+        if let Some(earlier) = self.suspect.take() {
+            let ticks = packet.timestamp.wrapping_sub(earlier.packet.timestamp) as i32;
+            let elapsed = now.saturating_duration_since(earlier.arrival).as_nanos() as i64;
+            let off = elapsed - self.nanoseconds(i64::from(ticks));
+            let follows = packet.sequence.wrapping_sub(earlier.packet.sequence) == 1;
+            if off.abs() < SAME_TIMELINE && follows && ticks > 0 {
+                self.restart(earlier.arrival, earlier.packet);
+                let _ = self.insert(now, packet);
+                return Inserted::Restarted;
+            }
+        }
+        self.suspect = Some(Suspicion {
+            arrival: now,
+            packet,
+        });
+        Inserted::Suspect
+    }
+
+    /// Begins a timeline with this packet.
+    fn restart(&mut self, now: Instant, packet: Packet) {
+        self.packets.clear();
+        self.played.clear();
+        self.suspect = None;
+        // Extended timestamps begin high enough that packets before the first do not go negative.
+        let timestamp = (1i64 << 32) + i64::from(packet.timestamp);
+        let mut timeline = Timeline {
+            origin: now,
+            newest: timestamp,
+            transit: 0,
+            delays: DelayEstimator::new(),
+            late: Vec::new(),
+            stale: 0,
+            playing: None,
+        };
+        timeline.transit = self.transit(&timeline, now, timestamp);
+        timeline.delays.note(now, timeline.transit);
+        self.timeline = Some(timeline);
+        self.packets.insert(timestamp, packet);
+    }
+
+    /// Throws the oldest packets away when there are too many.
+    fn bound(&mut self) {
+        while self.packets.len() > self.settings.capacity.max(1) {
+            let Some((timestamp, packet)) = self.packets.pop_first() else {
+                return;
+            };
+            if let Some(Timeline {
+                playing: Some(playing),
+                ..
+            }) = &mut self.timeline
+            {
+                playing.next = playing.next.max(timestamp + i64::from(packet.duration));
+            }
+        }
+    }
+
+    /// The offset that is aimed at.
+    fn mark(&self, timeline: &Timeline) -> i64 {
+        let least = self.settings.minimum.as_nanos() as i64;
+        let most = self.settings.maximum.as_nanos() as i64;
+        timeline.delays.least() + timeline.delays.spread().clamp(least, most.max(least))
+    }
+
+    /// A moment less a timestamp, in nanoseconds on an arbitrary scale.
+    fn transit(&self, timeline: &Timeline, at: Instant, timestamp: i64) -> i64 {
+        let elapsed = at.saturating_duration_since(timeline.origin).as_nanos() as i64;
+        elapsed - self.nanoseconds(timestamp)
+    }
+
+    fn nanoseconds(&self, ticks: i64) -> i64 {
+        (i128::from(ticks) * 1_000_000_000 / i128::from(self.clock_rate)) as i64
+    }
+
+    fn ticks(&self, nanoseconds: i64) -> i64 {
+        (i128::from(nanoseconds) * i128::from(self.clock_rate) / 1_000_000_000) as i64
+    }
+}
+
+fn nanoseconds(nanoseconds: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
+}
+
+/// The extended timestamp nearest to `reference` (timestamps wrap after 2^32 ticks).
+fn extend(reference: i64, timestamp: u32) -> i64 {
+    reference + i64::from(timestamp.wrapping_sub(reference as u32) as i32)
+}
+
+#[cfg(test)]
+mod tests;

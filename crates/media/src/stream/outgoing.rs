@@ -1,0 +1,137 @@
+//! The sending half of a stream.
+
+use std::time::{Duration, Instant};
+
+use rtp_types::RtpPacketBuilder;
+
+use crate::codec::{Codec, EXPECTED_LOSS, Encoder};
+use crate::rtcp::SenderInfo;
+use crate::{FRAME, FRAME_TIME};
+
+/// After a pause of this length the timestamps leap by it (RFC 3550 section 5.1: they follow the
+/// sampling clock, also when nothing is sent).
+const PAUSE: Duration = Duration::from_millis(200);
+/// The most loss, in percent, that the encoder is told of: beyond it, FEC would take all the bits.
+const MOST_LOSS: f64 = 25.0;
+
+/// Turns captured sound into RTP packets.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    encoder: Encoder,
+    payload_type: u8,
+    clock_rate: u32,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    /// Captured samples that do not yet fill a frame.
+    pending: Vec<i16>,
+    last: Option<Instant>,
+    pub(super) packets: u64,
+    pub(super) octets: u64,
+    expected_loss: f64,
+}
+
+impl Outgoing {
+    pub(super) fn new(
+        (codec, payload_type): (Codec, u8),
+        fec: bool,
+        [ssrc, sequence, timestamp]: [u32; 3],
+    ) -> Result<Outgoing, ::opus::Error> {
+        Ok(Outgoing {
+            encoder: Encoder::new(codec, fec)?,
+            payload_type,
+            clock_rate: codec.clock_rate(),
+            ssrc,
+            sequence: sequence as u16,
+            timestamp,
+            pending: Vec::new(),
+            last: None,
+            packets: 0,
+            octets: 0,
+            expected_loss: f64::from(EXPECTED_LOSS),
+        })
+    }
+
+    pub(super) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Goes on under another SSRC (RFC 3550 section 8.2).
+    pub(super) fn change_ssrc(&mut self, ssrc: u32) {
+        self.ssrc = ssrc;
+        self.packets = 0;
+        self.octets = 0;
+    }
+
+    /// Takes captured samples and gives the packets that they fill.
+    pub(super) fn capture(&mut self, now: Instant, samples: &[i16]) -> Vec<Vec<u8>> {
+        let paused = self
+            .last
+            .map(|last| now.saturating_duration_since(last))
+            .filter(|since| *since >= PAUSE);
+        if let Some(since) = paused {
+            self.pending.clear();
+            let leap = since.saturating_sub(FRAME_TIME);
+            self.timestamp = self.timestamp.wrapping_add(self.ticks(leap));
+        }
+        let mut marker = paused.is_some() || self.last.is_none();
+        self.last = Some(now);
+        self.pending.extend_from_slice(samples);
+        let mut packets = Vec::new();
+        while let Some(frame) = self.pending.first_chunk::<FRAME>() {
+            let payload = self.encoder.encode(frame);
+            self.pending.drain(..FRAME);
+            if let Ok(payload) = payload {
+                packets.extend(self.packet(std::mem::take(&mut marker), &payload));
+            }
+            self.timestamp = self.timestamp.wrapping_add(self.ticks(FRAME_TIME));
+        }
+        packets
+    }
+
+    fn packet(&mut self, marker: bool, payload: &[u8]) -> Option<Vec<u8>> {
+        let packet: Vec<u8> = RtpPacketBuilder::<&[u8], &[u8]>::new()
+            .marker_bit(marker)
+            .payload_type(self.payload_type)
+            .sequence_number(self.sequence)
+            .timestamp(self.timestamp)
+            .ssrc(self.ssrc)
+            .payload(payload)
+            .write_vec()
+            .ok()?;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.packets += 1;
+        self.octets += payload.len() as u64;
+        Some(packet)
+    }
+
+    /// The sender's part of a report (RFC 3550 section 6.4.1).
+    pub(super) fn info(&self, now: Instant, ntp: u64) -> SenderInfo {
+        // `timestamp` is the next frame's, which is due 20 ms after the last one.
+        let since = self
+            .last
+            .map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let moment = self.timestamp.wrapping_add(self.ticks(since));
+        SenderInfo {
+            ntp,
+            rtp_timestamp: moment.wrapping_sub(self.ticks(FRAME_TIME)),
+            packets: self.packets as u32,
+            octets: self.octets as u32,
+        }
+    }
+
+    /// The peer reports that it lost this share (of 256) of our packets.
+    pub(super) fn reported_loss(&mut self, fraction: u8) {
+        let percent = f64::from(fraction) * 100.0 / 256.0;
+        self.expected_loss = (self.expected_loss + percent) / 2.0;
+        let expected = self
+            .expected_loss
+            .clamp(f64::from(EXPECTED_LOSS), MOST_LOSS);
+        // An encoder that refuses keeps what it had.
+        let _ = self.encoder.expect_loss(expected.round() as u8);
+    }
+
+    fn ticks(&self, time: Duration) -> u32 {
+        (time.as_nanos() * u128::from(self.clock_rate) / 1_000_000_000) as u32
+    }
+}

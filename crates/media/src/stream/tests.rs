@@ -1,0 +1,474 @@
+//! Two streams that talk over a network of the test's making, in virtual time.
+//!
+//!     alice (880 Hz) ---- delay, jitter, loss ---- bob (440 Hz)
+
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::audio::{Source, Tone};
+use crate::{FRAME_TIME, tone};
+
+/// A stream, its sources of sound, its ticks and what it heard.
+struct Party {
+    stream: MediaStream,
+    tone: Tone,
+    next_tick: Instant,
+    tick: Duration,
+    /// Packets on their way to this party.
+    inbox: Vec<(Instant, MediaTransmit)>,
+    heard: Vec<[i16; FRAME]>,
+    events: Vec<MediaEvent>,
+    sent: Vec<MediaTransmit>,
+}
+
+/// What the network does to the packet of this number: lost (`None`) or delayed.
+type Network = Box<dyn FnMut(usize) -> Option<Duration>>;
+
+struct Pair {
+    now: Instant,
+    parties: [Party; 2],
+    network: Network,
+    packets: usize,
+}
+
+fn delay(ms: u64) -> Network {
+    Box::new(move |_| Some(Duration::from_millis(ms)))
+}
+
+/// Loses this share of the packets, by a generator of its own.
+fn lossy(ms: u64, share: f64) -> Network {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    Box::new(move |_| {
+        let lost = f64::from(rng.next_u32()) < share * f64::from(u32::MAX);
+        (!lost).then_some(Duration::from_millis(ms))
+    })
+}
+
+impl Pair {
+    fn new(codec: Codec, network: Network) -> Pair {
+        let now = Instant::now();
+        let wall = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let party = |hz, seed, phase| Party {
+            stream: MediaStream::new(StreamConfig::new(codec, "test"), seed, now, wall).unwrap(),
+            tone: Tone::new(hz),
+            next_tick: now + Duration::from_millis(phase),
+            tick: FRAME_TIME,
+            inbox: Vec::new(),
+            heard: Vec::new(),
+            events: Vec::new(),
+            sent: Vec::new(),
+        };
+        Pair {
+            now,
+            parties: [party(880.0, 1, 0), party(440.0, 2, 3)],
+            network,
+            packets: 0,
+        }
+    }
+
+    /// Steps from wake-up to wake-up for this long.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.wake_up().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            for index in 0..2 {
+                self.step(index);
+            }
+        }
+        self.now = end;
+    }
+
+    fn wake_up(&self) -> Option<Instant> {
+        let party = |party: &Party| {
+            let arrivals = party.inbox.iter().map(|(at, _)| *at);
+            arrivals
+                .chain([party.next_tick])
+                .chain(party.stream.poll_timeout())
+                .min()
+        };
+        self.parties.iter().filter_map(party).min()
+    }
+
+    fn step(&mut self, index: usize) {
+        let now = self.now;
+        let party = &mut self.parties[index];
+        party.inbox.sort_by_key(|(at, _)| *at);
+        while party.inbox.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, packet) = party.inbox.remove(0);
+            match packet.channel {
+                Channel::Rtp => party.stream.handle_rtp(now, &packet.payload),
+                Channel::Rtcp => party.stream.handle_rtcp(now, &packet.payload),
+            }
+        }
+        if party.next_tick <= now {
+            party.next_tick += party.tick;
+            let mut frame = [0; FRAME];
+            party.tone.read(&mut frame);
+            party.stream.handle_capture(now, &frame);
+            party
+                .heard
+                .push(party.stream.playout(now).unwrap_or([0; FRAME]));
+        }
+        party.stream.handle_timeout(now);
+        party
+            .events
+            .extend(std::iter::from_fn(|| party.stream.poll_event()));
+        while let Some(packet) = self.parties[index].stream.poll_transmit() {
+            self.parties[index].sent.push(packet.clone());
+            self.packets += 1;
+            if let Some(delay) = (self.network)(self.packets) {
+                self.parties[1 - index].inbox.push((now + delay, packet));
+            }
+        }
+    }
+
+    fn heard(&self, index: usize, hz: f64) -> tone::ToneReport {
+        tone::measure_frames(&self.parties[index].heard, hz, 0.05)
+    }
+}
+
+#[test]
+fn both_hear_each_other_in_every_codec() {
+    for codec in Codec::ALL {
+        let mut pair = Pair::new(codec, delay(25));
+        pair.run(Duration::from_secs(5));
+        for (index, hz) in [(0, 440.0), (1, 880.0)] {
+            let report = pair.heard(index, hz);
+            assert!(report.seconds > 4.8, "{codec} {report:?}");
+            assert!(report.longest_gap_ms < 10.0, "{codec} {report:?}");
+            // One way, one frame and at most 60 ms.
+            assert!(report.first.unwrap() < 0.11, "{codec} {report:?}");
+            assert_eq!(
+                pair.parties[index].events,
+                [MediaEvent::FirstSent, MediaEvent::FirstReceived]
+            );
+            let stats = pair.parties[index].stream.stats();
+            assert_eq!(
+                (stats.lost, stats.late, stats.duplicates),
+                (0, 0, 0),
+                "{codec}"
+            );
+            assert!(
+                stats.tx_packets >= 250 && stats.rx_packets >= 248,
+                "{stats:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn ticks_that_drift_in_phase_leave_no_gap() {
+    // Bob's ticks come 20.1 ms apart and both sides' clocks differ by 500 ppm, and the path takes
+    // up to 15 ms longer now and then.
+    let mut state = 7u64;
+    let mut pair = Pair::new(
+        Codec::Opus,
+        Box::new(move |_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            Some(Duration::from_micros(200 + (state >> 40) % 15_000))
+        }),
+    );
+    pair.parties[1].tick = Duration::from_micros(20_010);
+    pair.run(Duration::from_secs(20));
+    for (index, hz) in [(0, 440.0), (1, 880.0)] {
+        let report = pair.heard(index, hz);
+        assert!(report.seconds > 19.5, "{index} {report:?}");
+        assert!(report.longest_gap_ms <= 20.0, "{index} {report:?}");
+    }
+}
+
+#[test]
+fn the_buffer_of_a_steady_path_stays_short() {
+    let mut pair = Pair::new(Codec::Opus, delay(10));
+    pair.run(Duration::from_secs(10));
+    for party in &pair.parties {
+        let stats = party.stream.stats();
+        assert!(stats.buffer_ms.unwrap() < 45.0, "{stats:?}");
+        assert_eq!(stats.target_ms, Some(20.0));
+        assert!(stats.jitter_ms.unwrap() < 0.1);
+        assert_eq!(stats.concealed, 0);
+    }
+}
+
+#[test]
+fn losses_are_counted_and_concealed_or_recovered() {
+    for codec in Codec::ALL {
+        let mut pair = Pair::new(codec, lossy(30, 0.1));
+        pair.run(Duration::from_secs(20));
+        for (index, hz) in [(0, 440.0), (1, 880.0)] {
+            let stats = pair.parties[index].stream.stats();
+            assert!((90..110).contains(&stats.lost), "{codec} {stats:?}");
+            let mended = stats.concealed + stats.recovered;
+            assert!((80..130).contains(&mended), "{codec} {stats:?}");
+            let report = pair.heard(index, hz);
+            assert!(
+                report.longest_gap_ms <= 120.0 && report.seconds > 18.0,
+                "{codec} {report:?}"
+            );
+            // The peer was told.
+            let lost = stats.remote_lost.unwrap();
+            assert!((30..=110).contains(&lost), "{codec} {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn reports_tell_the_round_trip() {
+    let mut pair = Pair::new(Codec::Pcmu, delay(75));
+    pair.run(Duration::from_secs(12));
+    for party in &pair.parties {
+        let round_trip = party.stream.stats().rtt_ms.unwrap();
+        assert!((round_trip - 150.0).abs() < 0.1, "{round_trip}");
+    }
+}
+
+#[test]
+fn reports_keep_their_interval_and_their_path() {
+    for mux in [true, false] {
+        let mut pair = Pair::new(Codec::Pcma, delay(5));
+        for party in &mut pair.parties {
+            party.stream.config.rtcp_mux = mux;
+        }
+        pair.run(Duration::from_secs(60));
+        let is_report = |packet: &&MediaTransmit| (200..=201).contains(&packet.payload[1]);
+        let reports: Vec<_> = pair.parties[0].sent.iter().filter(is_report).collect();
+        // 5 s on average, after a first one at once.
+        assert!((10..25).contains(&reports.len()), "{}", reports.len());
+        let channel = if mux { Channel::Rtp } else { Channel::Rtcp };
+        assert!(reports.iter().all(|packet| packet.channel == channel));
+        let sound = pair.parties[0]
+            .sent
+            .iter()
+            .filter(|packet| packet.payload[1] < 200);
+        assert!(sound.clone().count() > 2_990);
+        assert!(sound.clone().all(|packet| packet.channel == Channel::Rtp));
+    }
+}
+
+#[test]
+fn closing_says_bye_once_and_nothing_afterwards() {
+    let mut pair = Pair::new(Codec::Opus, delay(10));
+    pair.run(Duration::from_secs(1));
+    let now = pair.now;
+    pair.parties[0].stream.close(now);
+    pair.parties[0].stream.close(now);
+    let sent = pair.parties[0].sent.len();
+    pair.run(Duration::from_secs(10));
+    let after = &pair.parties[0].sent[sent..];
+    assert_eq!(after.len(), 1);
+    assert_eq!(rtcp::read(&after[0].payload).unwrap().byes.len(), 1);
+    assert_eq!(pair.parties[1].events.last(), Some(&MediaEvent::Bye));
+    assert_eq!(pair.parties[0].stream.poll_timeout(), None);
+    // The end of the sound is not counted as loss without end.
+    assert!(pair.parties[1].stream.stats().concealed <= 10);
+}
+
+#[test]
+fn a_path_that_goes_away_and_comes_back_is_heard_again() {
+    let mut pair = Pair::new(Codec::Opus, delay(20));
+    pair.run(Duration::from_secs(2));
+    pair.network = Box::new(|_| None);
+    pair.run(Duration::from_secs(3));
+    // Back, over a path that is 300 ms longer.
+    pair.network = delay(320);
+    for party in &mut pair.parties {
+        party.heard.clear();
+    }
+    pair.run(Duration::from_secs(3));
+    for (index, hz) in [(0, 440.0), (1, 880.0)] {
+        let report = pair.heard(index, hz);
+        assert!(
+            report.seconds > 2.4 && report.longest_gap_ms <= 20.0,
+            "{report:?}"
+        );
+        assert!(report.first.unwrap() < 0.5, "{report:?}");
+    }
+}
+
+/// A packet of 20 ms of µ-law.
+fn rtp(ssrc: u32, sequence: u16, timestamp: u32, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+    rtp_types::RtpPacketBuilder::<&[u8], &[u8]>::new()
+        .payload_type(payload_type)
+        .sequence_number(sequence)
+        .timestamp(timestamp)
+        .ssrc(ssrc)
+        .payload(payload)
+        .write_vec()
+        .unwrap()
+}
+
+fn receiver() -> (MediaStream, Instant) {
+    let mut config = StreamConfig::new(Codec::Pcmu, "test");
+    config.receive.push((8, Codec::Pcma));
+    config.receive.push((96, Codec::Opus));
+    config.telephone_event = Some(101);
+    let now = Instant::now();
+    (MediaStream::new(config, 5, now, UNIX_EPOCH).unwrap(), now)
+}
+
+#[test]
+fn another_source_takes_over_after_two_packets_in_a_row() {
+    let (mut stream, now) = receiver();
+    let at = |n: u32| now + FRAME_TIME * n;
+    for n in 0..50 {
+        stream.handle_rtp(at(n), &rtp(1, n as u16, n * 160, 0, &[0x20; 160]));
+        stream.playout(at(n));
+    }
+    // One stray packet changes nothing.
+    stream.handle_rtp(at(50), &rtp(66, 9, 9, 0, &[0xff; 160]));
+    stream.handle_rtp(at(50), &rtp(1, 50, 50 * 160, 0, &[0x20; 160]));
+    assert_eq!(stream.stats().rx_packets, 51);
+    for n in 51..100 {
+        stream.handle_rtp(
+            at(n),
+            &rtp(2, 7_000 + n as u16, 5 + n * 160, 0, &[0x21; 160]),
+        );
+        stream.playout(at(n));
+    }
+    assert_eq!(stream.stats().rx_packets, 100);
+    assert_eq!(stream.stats().lost, 0);
+    assert!(stream.stats().buffer_ms.unwrap() < 80.0);
+}
+
+#[test]
+fn the_sender_may_change_its_codec_and_clock() {
+    let (mut stream, now) = receiver();
+    let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
+    let mut tone = Tone::new(700.0);
+    let mut heard = Vec::new();
+    for n in 0..300u32 {
+        let at = now + FRAME_TIME * n;
+        let mut frame = [0; FRAME];
+        tone.read(&mut frame);
+        let payload = opus.encode(&frame).unwrap();
+        let packet = match n / 100 {
+            0 => rtp(1, n as u16, n * 160, 8, &[0xd5; 160]),
+            _ => rtp(1, n as u16, n * 960, 96, &payload),
+        };
+        stream.handle_rtp(at, &packet);
+        heard.push(stream.playout(at).unwrap_or([0; FRAME]));
+    }
+    let report = tone::measure_frames(&heard, 700.0, 0.05);
+    assert!(
+        report.seconds > 3.8 && report.longest_gap_ms < 10.0,
+        "{report:?}"
+    );
+    assert_eq!(stream.stats().rx_packets, 300);
+}
+
+#[test]
+fn keys_are_reported_in_order() {
+    let (mut stream, now) = receiver();
+    let mut sequence = 0;
+    for (press, code) in [1u8, 2, 11].into_iter().enumerate() {
+        for duration in [1u8, 2, 3, 3, 3] {
+            let timestamp = press as u32 * 4_000;
+            stream.handle_rtp(
+                now,
+                &rtp(1, sequence, timestamp, 101, &[code, 10, duration, 0]),
+            );
+            sequence += 1;
+        }
+    }
+    let events: Vec<_> = std::iter::from_fn(|| stream.poll_event()).collect();
+    let digits = ['1', '2', '#'].map(MediaEvent::Digit);
+    assert_eq!(events[0], MediaEvent::FirstReceived);
+    assert_eq!(events[1..], digits);
+}
+
+#[test]
+fn a_collision_of_ssrcs_is_resolved_once() {
+    let (mut stream, now) = receiver();
+    stream.handle_capture(now, &[0; FRAME]);
+    let sent = stream.poll_transmit().unwrap().payload;
+    stream.handle_rtp(now, &sent);
+    let bye = stream.poll_transmit().unwrap().payload;
+    assert_eq!(rtcp::read(&bye).unwrap().byes.len(), 1);
+    assert_eq!(stream.poll_transmit(), None);
+    stream.handle_capture(now + FRAME_TIME, &[0; FRAME]);
+    let next = stream.poll_transmit().unwrap().payload;
+    assert_ne!(next[8..12], sent[8..12]);
+    assert_eq!(stream.stats().tx_packets, 2);
+    // Looped packets under the new SSRC do not start a storm.
+    stream.handle_rtp(now, &next);
+    assert_eq!(stream.poll_transmit(), None);
+    assert_eq!(stream.stats().rx_packets, 0);
+}
+
+#[test]
+fn no_flipped_bit_and_no_truncation_panics() {
+    let (mut stream, now) = receiver();
+    let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
+    let mut frame = [0; FRAME];
+    Tone::new(300.0).read(&mut frame);
+    let payload = opus.encode(&frame).unwrap();
+    let mut extended = rtp(1, 1, 960, 96, &payload[..20]);
+    extended[0] |= 0x31;
+    let goods = [
+        rtp(1, 1, 960, 96, &payload),
+        rtp(1, 2, 160, 0, &[1; 30]),
+        rtp(1, 3, 160, 101, &[1, 2, 3, 4]),
+        extended,
+    ];
+    let mut moment = now;
+    for good in &goods {
+        for end in 0..good.len() {
+            stream.handle_rtp(now, &good[..end]);
+        }
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                moment += Duration::from_millis(5);
+                stream.handle_rtp(moment, &bad);
+                stream.handle_rtcp(moment, &bad);
+                stream.playout(moment);
+                while stream.poll_event().is_some() {}
+            }
+        }
+    }
+    // It still works.
+    let mut heard = false;
+    for n in 0..50u32 {
+        stream.handle_rtp(moment, &rtp(9, n as u16, n * 160, 0, &[0x10; 160]));
+        moment += FRAME_TIME;
+        heard |= stream
+            .playout(moment)
+            .is_some_and(|frame| frame.iter().any(|s| s.abs() > 500));
+    }
+    assert!(heard);
+}
+
+#[test]
+fn payload_types_are_checked() {
+    let now = Instant::now();
+    let mut config = StreamConfig::new(Codec::Opus, "test");
+    config.send.1 = 72;
+    let refused = MediaStream::new(config.clone(), 1, now, UNIX_EPOCH);
+    assert!(matches!(refused, Err(StreamError::PayloadType(72))));
+    config.rtcp_mux = false;
+    assert!(MediaStream::new(config.clone(), 1, now, UNIX_EPOCH).is_ok());
+    config.telephone_event = Some(128);
+    assert!(MediaStream::new(config, 1, now, UNIX_EPOCH).is_err());
+}
+
+#[test]
+fn a_pause_of_the_microphone_leaps_the_timestamp() {
+    let (mut stream, now) = receiver();
+    stream.handle_capture(now, &[0; FRAME]);
+    // Half a frame, then a pause of three seconds.
+    stream.handle_capture(now + FRAME_TIME, &[0; FRAME / 2]);
+    let later = now + Duration::from_secs(3);
+    stream.handle_capture(later, &[0; FRAME]);
+    let sent: Vec<_> = std::iter::from_fn(|| stream.poll_transmit()).collect();
+    let packets: Vec<_> = sent
+        .iter()
+        .map(|packet| rtp_types::RtpPacket::parse(&packet.payload).unwrap())
+        .collect();
+    assert_eq!(packets.len(), 2);
+    assert!(packets[0].marker_bit() && packets[1].marker_bit());
+    let leap = packets[1].timestamp().wrapping_sub(packets[0].timestamp());
+    assert_eq!(leap, (2_980 - 20 + 20) * 8);
+}

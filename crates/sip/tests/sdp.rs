@@ -262,7 +262,7 @@ fn linphone() {
         lines,
         [
             "m=video 0 RTP/AVPF 96",
-            "m=audio 7000 RTP/AVP 96 0 8 101 102",
+            "m=audio 7000 RTP/AVPF 96 0 8 101 102",
             "m=x-data 0 udp foo"
         ]
     );
@@ -676,4 +676,51 @@ fn sloppy_descriptions_are_read() {
     );
     assert!(remote.rtcp_mux);
     assert_eq!(remote.rtcp.port(), 4001);
+}
+
+#[test]
+fn a_later_offer_keeps_the_payload_numbers() {
+    // pjsua's 96 is speex and its Opus 97; its events are 120.
+    let last = parse(PJSUA);
+    let ours = ours().continuing(&last);
+    let numbers: Vec<_> = ours
+        .codecs
+        .iter()
+        .map(|c| (c.name.as_str(), c.payload_type))
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            ("opus", 97),
+            ("PCMU", 0),
+            ("PCMA", 8),
+            ("telephone-event", 101),
+            ("telephone-event", 120)
+        ]
+    );
+    // Where nothing is in common, nobody's number is taken.
+    let other = parse(
+        "v=0\nc=IN IP4 192.0.2.1\nm=audio 4 RTP/AVP 96 101\na=rtpmap:96 X/8000\na=rtpmap:101 Y/8000\n",
+    );
+    let numbers = numbers_after(&other);
+    assert_eq!(numbers, [97, 0, 8, 98, 102]);
+}
+
+fn numbers_after(last: &SessionDescription) -> Vec<u8> {
+    ours()
+        .continuing(last)
+        .codecs
+        .iter()
+        .map(|c| c.payload_type)
+        .collect()
+}
+
+#[test]
+fn a_format_list_without_end_costs_little() {
+    let numbers = "96 ".repeat(9_000);
+    let attributes = "a=rtpmap:97 X/8000\r\n".repeat(1_800);
+    let text =
+        format!("v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP {numbers}0\r\n{attributes}");
+    let negotiated = read_answer(&ours(), &parse(&text)).unwrap();
+    assert_eq!(negotiated.codecs.len(), 2);
 }

@@ -56,9 +56,6 @@ impl RtpCodec {
 pub(super) fn codecs(media: &Media) -> Vec<RtpCodec> {
     let mut codecs: Vec<RtpCodec> = Vec::new();
     for payload_type in payload_types(media) {
-        if codecs.iter().any(|c| c.payload_type == payload_type) {
-            continue;
-        }
         let mapped = values(&media.attributes, "rtpmap").find_map(|v| rtpmap(v, payload_type));
         if let Some(mut codec) = mapped.or_else(|| static_codec(payload_type)) {
             codec.fmtp = values(&media.attributes, "fmtp").find_map(|v| {
@@ -71,13 +68,16 @@ pub(super) fn codecs(media: &Media) -> Vec<RtpCodec> {
     codecs
 }
 
-/// The payload numbers of the `m=` line, in order.
-pub(super) fn payload_types(media: &Media) -> impl Iterator<Item = u8> {
-    media
-        .fmt
-        .split_ascii_whitespace()
-        .filter_map(|number| number.parse().ok())
-        .filter(|number| *number < 128)
+/// The payload numbers of the `m=` line, in order, each once: 128 at most.
+pub(super) fn payload_types(media: &Media) -> Vec<u8> {
+    let mut numbers: Vec<u8> = Vec::new();
+    for word in media.fmt.split_ascii_whitespace() {
+        match word.parse() {
+            Ok(number) if number < 128 && !numbers.contains(&number) => numbers.push(number),
+            _ => {}
+        }
+    }
+    numbers
 }
 
 /// The values of all attributes of that name.

@@ -22,16 +22,44 @@ pub fn offer(local: &LocalMedia) -> Vec<u8> {
 }
 
 /// An offer later in the dialog. `last` is the last description that either side sent: its
-/// streams keep their places, the audio stream anew, the others refused (RFC 3264 section 8).
+/// streams keep their places and the audio stream its profile, the others are refused (RFC 3264
+/// section 8). For the payload numbers see [`LocalMedia::continuing`].
 pub fn subsequent_offer(last: &SessionDescription, local: &LocalMedia) -> Vec<u8> {
     let mut session = new_session(local, local.ice.as_ref());
     session.medias = last.session.medias.iter().map(refused_media).collect();
-    let at = first_audio(&last.session, |_| true).map_or(0, |(at, _)| at);
+    let mut ours = offered_media(local);
+    let at = first_audio(&last.session, |_| true).map_or(0, |(at, media)| {
+        ours.proto.clone_from(&media.proto);
+        at
+    });
     match session.medias.get_mut(at) {
-        Some(media) => *media = offered_media(local),
-        None => session.medias.push(offered_media(local)),
+        Some(media) => *media = ours,
+        None => session.medias.push(ours),
     }
     SessionDescription { session }.to_bytes()
+}
+
+impl LocalMedia {
+    /// The same with payload numbers that go on from `last`, the last description that either
+    /// side sent: a format keeps its number, and a number is not given to another format
+    /// (RFC 3264 section 8.3.2).
+    pub fn continuing(mut self, last: &SessionDescription) -> Self {
+        let Ok((_, media)) = first_audio(&last.session, |_| true) else {
+            return self;
+        };
+        let known = codecs(media);
+        let mut taken: Vec<u8> = known.iter().map(|c| c.payload_type).collect();
+        for codec in &mut self.codecs {
+            if let Some(same) = known.iter().find(|known| known.is_same_format(codec)) {
+                codec.payload_type = same.payload_type;
+            } else if taken.contains(&codec.payload_type) {
+                let free = (96..128).find(|number| !taken.contains(number));
+                codec.payload_type = free.unwrap_or(codec.payload_type);
+            }
+            taken.push(codec.payload_type);
+        }
+        self
+    }
 }
 
 /// The answer to `remote_offer`: the first audio stream that has a format in common is
@@ -92,6 +120,7 @@ pub fn read_answer(
 fn answered_codecs(media: &Media, offer: &LocalMedia) -> Vec<RtpCodec> {
     let described = codecs(media);
     payload_types(media)
+        .into_iter()
         .filter_map(|number| {
             let of = |list: &[RtpCodec]| list.iter().find(|c| c.payload_type == number).cloned();
             of(&described).or_else(|| of(&offer.codecs).map(|c| RtpCodec { fmtp: None, ..c }))

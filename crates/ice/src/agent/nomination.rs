@@ -68,7 +68,7 @@ impl Agent {
                 .get(id)
                 .is_some_and(|pair| pair.component == component)
         };
-        self.checklist.has_queued_nomination(&of_component)
+        self.checklist.has_queued_nomination(of_component)
             || self
                 .transactions
                 .any(|known| known.purpose == Purpose::Nomination && of_component(known.pair))

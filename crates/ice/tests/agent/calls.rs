@@ -43,3 +43,48 @@ fn a_proof_exactly_where_a_path_exists() {
         }
     }
 }
+
+/// From the INVITE to the proof at the callee, who has gathered before; s is the one-way delay of
+/// the signalling, d that of media. Without mux there are two pairs more, and up to 2d.
+#[test]
+fn the_call_setup_budget() {
+    let delays = [
+        (10, 10),
+        (50, 50),
+        (150, 150),
+        (50, 20),
+        (20, 80),
+        (5, 40),
+        (200, 30),
+        (33, 47),
+        (600, 40),
+        (7, 3),
+    ];
+    for (s, d) in delays {
+        for alice in KINDS {
+            for bob in KINDS {
+                if !path_exists(alice, bob) {
+                    continue;
+                }
+                for components in [MUX, NO_MUX] {
+                    let mut net = Net::new(alice, bob);
+                    net.delay = ms(d);
+                    net.call(ms(s), components, ms(3_000));
+                    let mut budget = if alice == SYMMETRIC {
+                        2 * s + 3 * d + 50
+                    } else {
+                        (s + 2 * d).max(2 * s + d) + 50
+                    };
+                    if components == NO_MUX {
+                        budget += 2 * 20 + 2 * d;
+                    }
+                    let proven = net.peers[BOB].validated().unwrap();
+                    assert!(
+                        proven <= u128::from(budget),
+                        "s {s}, d {d}, {alice:?} calls {bob:?}, {components:?}: {proven} > {budget}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,13 +1,19 @@
 //! Every agent that shares one offer or answer.
 
+mod config;
+mod early;
+mod refusals;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use self::config::SessionConfig;
+use self::early::EarlyRequests;
+use self::refusals::Refusals;
 use crate::agent::{Agent, AgentConfig, Arrived, Verdict, Work, push};
 use crate::candidate::{ComponentId, Credentials, IceDescription};
-use crate::early::EarlyRequests;
-use crate::event::{ForkId, IceEvent, Path, Role, StartRefused, Transmit, UpdatedRemote};
+use crate::event::{ForkId, IceEvent, Path, StartRefused, Transmit, UpdatedRemote};
 use crate::gate::Gate;
 use crate::gather::Gathered;
 use crate::pacer::Pacer;
@@ -19,39 +25,6 @@ const MOST_FORKS: usize = 32;
 /// RFC 8445 section 14.2 leaves Ta to us down to 5 ms; 50 ms is what everybody bears.
 const SHORTEST_TA: Duration = Duration::from_millis(5);
 const LONGEST_TA: Duration = Duration::from_millis(50);
-/// Strangers' requests are refused so often a second, and then met with silence: we are nobody's
-/// reflector.
-const REFUSALS_A_SECOND: u32 = 10;
-
-/// How a session behaves.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// Offerer: controlling; answerer: controlled.
-    pub role: Role,
-    /// Our Ta, 5 to 50 ms (`a=ice-pacing`). Default 20 ms.
-    pub pacing: Duration,
-    /// How long to try before [`IceEvent::Failed`]. Default 10 s.
-    pub patience: Duration,
-    /// For so long after the start, free pacing slots re-check unfinished pairs. Default 1 s.
-    pub dense_period: Duration,
-    /// At most so many such re-checks for all forks together. Default 50.
-    pub dense_limit: usize,
-    /// At most so many pairs on a checklist (RFC 8445 section 6.1.2.5). Default 100.
-    pub pair_limit: usize,
-}
-
-impl Default for SessionConfig {
-    fn default() -> Self {
-        Self {
-            role: Role::Controlling,
-            pacing: Duration::from_millis(20),
-            patience: Duration::from_secs(10),
-            dense_period: Duration::from_secs(1),
-            dense_limit: 50,
-            pair_limit: 100,
-        }
-    }
-}
 
 /// One early dialog's agent.
 #[derive(Debug)]
@@ -275,10 +248,11 @@ impl IceSession {
         from: SocketAddr,
         binding: &Binding<'_>,
     ) {
-        let reply = if self.stopped {
-            None
-        } else {
-            self.authenticate(now, binding).and_then(|ufrag| {
+        if self.stopped {
+            return;
+        }
+        let reply = match self.authenticate(binding) {
+            Ok(ufrag) => {
                 let request = Arrived {
                     base,
                     component,
@@ -288,32 +262,31 @@ impl IceSession {
                     role: binding.role(),
                 };
                 self.dispatch(now, &ufrag, request, binding)
-            })
+            }
+            Err(code) if self.refusals.take(now) => binding.error(code, None),
+            Err(_) => None,
         };
-        let reply = reply.or_else(|| self.refusals.take_reply());
         if let Some(payload) = reply {
             let to = from;
             push(&mut self.out, Transmit { base, to, payload });
         }
     }
 
-    /// RFC 8489 section 9.1.3: the sender's ufrag, if the request is keyed with our password.
-    fn authenticate(&mut self, now: Instant, binding: &Binding<'_>) -> Option<String> {
-        let refusal = if !binding.is_authenticated_request() {
-            BAD_REQUEST
-        } else {
-            match binding.username() {
-                Some((ours, theirs))
-                    if ours == self.credentials.ufrag
-                        && binding.is_keyed_with(&self.credentials.pwd) =>
-                {
-                    return Some(theirs);
-                }
-                _ => UNAUTHENTICATED,
+    /// RFC 8489 section 9.1.3: the sender's ufrag, if the request is keyed with our password;
+    /// else the error code to refuse it with.
+    fn authenticate(&self, binding: &Binding<'_>) -> Result<String, u16> {
+        if !binding.is_authenticated_request() {
+            return Err(BAD_REQUEST);
+        }
+        match binding.username() {
+            Some((ours, theirs))
+                if ours == self.credentials.ufrag
+                    && binding.is_keyed_with(&self.credentials.pwd) =>
+            {
+                Ok(theirs)
             }
-        };
-        self.refusals.refuse(now, || binding.error(refusal, None));
-        None
+            _ => Err(UNAUTHENTICATED),
+        }
     }
 
     /// Brings an authenticated request to its agent; the reply.
@@ -519,34 +492,3 @@ fn stop_fork(fork: &mut Fork) {
         };
     }
 }
-
-/// The error responses to strangers, counted.
-#[derive(Debug, Default)]
-struct Refusals {
-    second: Option<Instant>,
-    sent: u32,
-    reply: Option<Vec<u8>>,
-}
-
-impl Refusals {
-    fn refuse(&mut self, now: Instant, reply: impl FnOnce() -> Option<Vec<u8>>) {
-        if self
-            .second
-            .is_none_or(|start| now >= start + Duration::from_secs(1))
-        {
-            self.second = Some(now);
-            self.sent = 0;
-        }
-        if self.sent < REFUSALS_A_SECOND {
-            self.sent += 1;
-            self.reply = reply();
-        }
-    }
-
-    fn take_reply(&mut self) -> Option<Vec<u8>> {
-        self.reply.take()
-    }
-}
-
-#[cfg(test)]
-mod tests;

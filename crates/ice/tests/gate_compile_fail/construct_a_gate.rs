@@ -1,0 +1,9 @@
+use ringtrue_ice::Gate;
+
+fn forge() -> Gate {
+    Gate { agent: None }
+}
+
+fn main() {
+    let _ = forge;
+}

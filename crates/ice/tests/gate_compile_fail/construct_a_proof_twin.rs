@@ -1,0 +1,9 @@
+use ringtrue_ice::PathProof;
+
+fn forge(old: PathProof) -> PathProof {
+    old
+}
+
+fn main() {
+    let _ = forge;
+}

@@ -1,0 +1,9 @@
+use ringtrue_ice::Ring;
+
+fn forge(old: Ring) -> Ring {
+    Ring { ..old }
+}
+
+fn main() {
+    let _ = forge;
+}

@@ -1,0 +1,3 @@
+fn main() {
+    let _ = ringtrue_ice::PathProof::local_ufrag;
+}

@@ -1,0 +1,7 @@
+use ringtrue_ice::GatherConfig;
+
+fn needs_default<T: Default>() {}
+
+fn main() {
+    needs_default::<GatherConfig>();
+}

@@ -1,9 +1,10 @@
 //! The caller's side, from the INVITE to the answer: one ICE agent for every early dialog.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{
-    ForkId, Gate, IceDescription, IceSession, PathProof, Ring, Role, SessionConfig,
+    ForkId, Gate, IceDescription, IceSession, PacketKind, PathProof, Ring, Role, SessionConfig,
     UnverifiedPolicy, UnverifiedReason,
 };
 use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, SessionDescription};
@@ -20,6 +21,8 @@ use crate::settings::{IceUse, RingWhen};
 
 /// How long a 180 waits for our own proof before the user hears of it as unverified.
 const RINGING_PATIENCE: Duration = Duration::from_millis(500);
+/// How many packets may overtake a 200: two seconds of speech; the latest ones are kept.
+const EARLY_PACKETS: usize = 100;
 
 /// The INVITE is out.
 pub(super) struct Inviting {
@@ -35,6 +38,15 @@ struct Fork {
     id: ForkId,
     media: ForkMedia,
     ringing: Ringing,
+    /// Media that overtook the 200, over a proven path: kept, so that not a frame is clipped.
+    early: Vec<EarlyPacket>,
+}
+
+/// A packet that came before the 200.
+struct EarlyPacket {
+    at: Instant,
+    kind: PacketKind,
+    payload: Vec<u8>,
 }
 
 /// What is known of a fork's media.
@@ -92,9 +104,36 @@ impl Inviting {
             id: ForkId(self.next_fork),
             media: ForkMedia::Unanswered,
             ringing: Ringing::Silent,
+            early: Vec::new(),
         });
         self.next_fork += 1;
         self.forks.len() - 1
+    }
+
+    /// Keeps what a callee says between the pick-up and the arrival of its 200.
+    pub(super) fn keep_early_media(
+        &mut self,
+        ice: &IceSession,
+        at: Instant,
+        kind: PacketKind,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        let speaker = self.forks.iter_mut().find(|fork| {
+            matches!(fork.media, ForkMedia::Proven { .. })
+                && ice.accepts_media(fork.id, local, from)
+        });
+        if let Some(fork) = speaker {
+            if fork.early.len() >= EARLY_PACKETS {
+                fork.early.remove(0);
+            }
+            fork.early.push(EarlyPacket {
+                at,
+                kind,
+                payload: payload.to_vec(),
+            });
+        }
     }
 
     /// At least one fork answered with ICE, and none has a proof.
@@ -420,7 +459,11 @@ impl Call {
 
     fn talk_with(&mut self, desk: &mut Desk, now: Instant, fork: Fork) {
         let Fork {
-            dialog, id, media, ..
+            dialog,
+            id,
+            media,
+            early,
+            ..
         } = fork;
         let policy = desk.unverified_policy();
         let at_once = desk.settings.ring == RingWhen::AtOnce;
@@ -466,6 +509,9 @@ impl Call {
         let mut talking = Talking::agreed(desk, now, dialog, id, *terms, ring);
         talking.await_proof(gate);
         talking.confirm();
+        for packet in early {
+            talking.handle_media(packet.at, packet.kind, &packet.payload);
+        }
         self.stage = Stage::Talking(Box::new(talking));
         self.run_ice(desk, now);
         self.update_offer(desk, now);

@@ -214,17 +214,34 @@ impl Call {
                 }
             }
             kind @ (PacketKind::Rtp | PacketKind::Rtcp) => {
-                if let Stage::Talking(talking) = &mut self.stage {
-                    let heard = talking.accepts(self.ice.as_ref(), local, from);
-                    if heard {
-                        talking.handle_media(now, kind, payload);
-                        self.run_media(desk, now);
-                    }
-                }
+                self.handle_media(desk, now, kind, local, from, payload);
             }
             PacketKind::Dtls | PacketKind::Other => {}
         }
         true
+    }
+
+    fn handle_media(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        kind: PacketKind,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        match (&mut self.stage, &self.ice) {
+            (Stage::Talking(talking), ice) => {
+                if talking.accepts(ice.as_ref(), local, from) {
+                    talking.handle_media(now, kind, payload);
+                    self.run_media(desk, now);
+                }
+            }
+            (Stage::Inviting(inviting), Some(ice)) => {
+                inviting.keep_early_media(ice, now, kind, local, from, payload);
+            }
+            _ => {}
+        }
     }
 
     /// A frame from the microphone. Before the answer it is dropped: nobody hears it.

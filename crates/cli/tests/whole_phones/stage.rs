@@ -1,0 +1,320 @@
+//! The stage of these tests: alice and bob, each in a network of some kind, a proxy, a STUN
+//! server, and delays.
+//!
+//!   alice ── NAT ──┬── Internet ──┬── NAT ── bob
+//!                  └── proxy, STUN ┘
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ringtrue_media::tone;
+use ringtrue_phone::event::{CallRole, EndReason, Outcome, PhoneEvent};
+use ringtrue_phone::settings::AnswerWhen;
+use ringtrue_phone::{CallKey, EventKind, Settings};
+use ringtrue_program::virtual_phone::VirtualPhone;
+use ringtrue_testnet::{
+    GatewayConfig, HostId, NatConfig, Passing, Simulation, SipProxy, StunServer, Verdict, World,
+};
+
+pub const PROXY: [u8; 4] = [198, 51, 100, 10];
+const STUN: [u8; 4] = [198, 51, 100, 20];
+pub const ALICE_TONE: f64 = 880.0;
+pub const BOB_TONE: f64 = 440.0;
+const AUDIBLE: f64 = 0.05;
+
+/// Where a phone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Open,
+    /// Endpoint-independent mapping and filtering.
+    FullCone,
+    AddressRestricted,
+    PortRestricted,
+    Symmetric,
+    /// A firewall eats its UDP; signalling goes by TCP.
+    UdpEaten,
+}
+
+impl Place {
+    pub const WITH_UDP: [Self; 5] = [
+        Self::Open,
+        Self::FullCone,
+        Self::AddressRestricted,
+        Self::PortRestricted,
+        Self::Symmetric,
+    ];
+
+    fn gateway(self, outer: [u8; 4]) -> Option<GatewayConfig> {
+        let config = match self {
+            Self::Open => return None,
+            Self::FullCone => NatConfig::full_cone(),
+            Self::AddressRestricted => NatConfig::address_restricted(),
+            Self::PortRestricted | Self::UdpEaten => NatConfig::port_restricted(),
+            Self::Symmetric => NatConfig::symmetric(),
+        };
+        let gateway = GatewayConfig::nat(outer, config);
+        Some(if self == Self::UdpEaten {
+            gateway.eating_udp()
+        } else {
+            gateway
+        })
+    }
+
+    /// Whether a direct path between two places exists: by the rules of RFC 4787, not by ours.
+    pub fn reaches(self, other: Self) -> bool {
+        let mapping_changes = |place| place == Self::Symmetric;
+        let filters_ports = |place| matches!(place, Self::PortRestricted | Self::Symmetric);
+        let eaten = |place| place == Self::UdpEaten;
+        !(eaten(self)
+            || eaten(other)
+            || mapping_changes(self) && filters_ports(other)
+            || filters_ports(self) && mapping_changes(other))
+    }
+}
+
+/// What is special about a stage.
+pub struct Setup {
+    pub alice: Place,
+    pub bob: Place,
+    /// One way from one phone to the other through the proxy.
+    pub signalling: Duration,
+    /// One way from one phone to the other.
+    pub media: Duration,
+    pub alices: fn(&mut Settings),
+    pub bobs: fn(&mut Settings),
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            alice: Place::Open,
+            bob: Place::Open,
+            signalling: Duration::from_millis(50),
+            media: Duration::from_millis(50),
+            alices: |_| {},
+            bobs: |_| {},
+            seed: 1,
+        }
+    }
+}
+
+/// Alice and bob, ready to call.
+pub struct Stage {
+    pub simulation: Simulation<VirtualPhone>,
+    pub alice: HostId,
+    pub bob: HostId,
+    pub call: Option<CallKey>,
+}
+
+impl Setup {
+    pub fn between(alice: Place, bob: Place) -> Self {
+        Self {
+            alice,
+            bob,
+            ..Self::default()
+        }
+    }
+
+    /// Builds the world, lets the phones register and gather.
+    pub fn build(self) -> Stage {
+        let mut world = World::new(self.seed);
+        let internet = world.internet();
+        let proxy = world.host_at("proxy", internet, PROXY);
+        world.add_server(proxy, SipProxy::new([SocketAddr::from((PROXY, 5060))]));
+        world.listen(proxy, 5060);
+        let stun = world.host_at("stun", internet, STUN);
+        world.add_server(stun, StunServer::new());
+        let alice = place(
+            &mut world,
+            "alice",
+            self.alice,
+            [203, 0, 113, 1],
+            [192, 168, 1, 10],
+        );
+        let bob = place(
+            &mut world,
+            "bob",
+            self.bob,
+            [203, 0, 113, 2],
+            [10, 0, 0, 20],
+        );
+        world.set_delay_between(alice, proxy, self.signalling / 2);
+        world.set_delay_between(bob, proxy, self.signalling / 2);
+        world.set_delay_between(alice, stun, Duration::from_millis(5));
+        world.set_delay_between(bob, stun, Duration::from_millis(5));
+        world.set_delay_between(alice, bob, self.media);
+
+        let mut alices = settings("alice", self.alice);
+        (self.alices)(&mut alices);
+        let mut bobs = settings("bob", self.bob);
+        bobs.warm_sets = 1;
+        (self.bobs)(&mut bobs);
+        let alices = VirtualPhone::new(&mut world, alice, alices, ALICE_TONE, 2 * self.seed);
+        let bobs = VirtualPhone::new(&mut world, bob, bobs, BOB_TONE, 2 * self.seed + 1);
+        let mut simulation = Simulation::new(world);
+        simulation.add(alice, alices.unwrap());
+        simulation.add(bob, bobs.unwrap());
+        simulation.settle();
+        simulation.run_for(Duration::from_secs(2));
+        Stage {
+            simulation,
+            alice,
+            bob,
+            call: None,
+        }
+    }
+}
+
+fn place(world: &mut World, name: &str, place: Place, outer: [u8; 4], inner: [u8; 4]) -> HostId {
+    let internet = world.internet();
+    match place.gateway(outer) {
+        None => world.host_at(name, internet, outer),
+        Some(gateway) => {
+            let (_, home) = world.add_gateway(internet, gateway);
+            world.host_at(name, home, inner)
+        }
+    }
+}
+
+fn settings(name: &str, place: Place) -> Settings {
+    let [a, b, c, d] = PROXY;
+    let proxy = format!("{a}.{b}.{c}.{d}");
+    let transport = if place == Place::UdpEaten {
+        ";transport=tcp"
+    } else {
+        ""
+    };
+    let [e, f, g, h] = STUN;
+    Settings {
+        aor: format!("sip:{name}@{proxy}"),
+        proxy: Some(format!("sip:{proxy}{transport}")),
+        stun_servers: vec![format!("{e}.{f}.{g}.{h}")],
+        register: true,
+        answer: AnswerWhen::After(Duration::from_secs(1)),
+        duration: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    }
+}
+
+impl Stage {
+    pub fn tap(&mut self, tap: impl FnMut(&Passing<'_>) -> Verdict + Send + 'static) {
+        self.simulation.world_mut().add_tap(tap);
+    }
+
+    pub fn dial(&mut self) {
+        let now = self.simulation.now();
+        let [a, b, c, d] = PROXY;
+        let target = format!("sip:bob@{a}.{b}.{c}.{d}");
+        let call = self
+            .simulation
+            .node_mut(self.alice)
+            .phone()
+            .call(now, &target);
+        self.call = Some(call.unwrap());
+        self.simulation.settle();
+    }
+
+    pub fn hang_up(&mut self) {
+        let now = self.simulation.now();
+        let call = self.call.unwrap();
+        self.simulation
+            .node_mut(self.alice)
+            .phone()
+            .hang_up(now, call);
+        self.simulation.settle();
+    }
+
+    pub fn run(&mut self, seconds: u64) {
+        self.simulation.run_for(Duration::from_secs(seconds));
+    }
+
+    pub fn alice(&self) -> &VirtualPhone {
+        self.simulation.node(self.alice)
+    }
+
+    pub fn bob(&self) -> &VirtualPhone {
+        self.simulation.node(self.bob)
+    }
+
+    /// Whether bob's user was alerted, in whatever way.
+    pub fn rang(&self) -> bool {
+        rang(self.bob()).is_some()
+    }
+
+    /// From the INVITE to bob's alert.
+    pub fn ring_time(&self) -> Option<Duration> {
+        let invite = at(self.alice(), |kind| {
+            matches!(kind, EventKind::Invite { .. })
+        })?;
+        Some(rang(self.bob())?.at - invite)
+    }
+
+    /// How long each heard the other's tone, in seconds: bob, alice.
+    pub fn heard(&self) -> (f64, f64) {
+        (heard(self.bob(), ALICE_TONE), heard(self.alice(), BOB_TONE))
+    }
+
+    pub fn outcome(&self) -> Option<(EndReason, Outcome, Option<u16>)> {
+        outcome(self.alice())
+    }
+
+    /// Everything that both told, for a failed assertion.
+    pub fn story(&self) -> String {
+        let mut told: Vec<(Instant, String)> = Vec::new();
+        for (name, phone) in [("alice", self.alice()), ("bob", self.bob())] {
+            for event in phone.events() {
+                if !matches!(event.kind, EventKind::Stats(_)) {
+                    told.push((event.at, format!("{name}: {:?}", event.kind)));
+                }
+            }
+        }
+        told.sort_by_key(|(at, _)| *at);
+        let begin = told.first().map(|(at, _)| *at);
+        told.iter()
+            .map(|(at, text)| format!("{:8.1?} {text}\n", *at - begin.unwrap()))
+            .collect()
+    }
+}
+
+pub fn outcome(phone: &VirtualPhone) -> Option<(EndReason, Outcome, Option<u16>)> {
+    phone.events().iter().find_map(|event| match &event.kind {
+        EventKind::Ended {
+            reason,
+            outcome,
+            status,
+            ..
+        } => Some((*reason, *outcome, *status)),
+        _ => None,
+    })
+}
+
+pub fn rang(phone: &VirtualPhone) -> Option<&PhoneEvent> {
+    phone.event(|kind| {
+        let callee = CallRole::Callee;
+        matches!(kind, EventKind::Ringing { role, .. } if *role == callee)
+    })
+}
+
+pub fn at(phone: &VirtualPhone, wanted: impl Fn(&EventKind) -> bool) -> Option<Instant> {
+    phone.event(wanted).map(|event| event.at)
+}
+
+pub fn heard(phone: &VirtualPhone, hz: f64) -> f64 {
+    let frames = phone.played().iter().map(|played| &*played.frame);
+    tone::measure_frames(frames, hz, AUDIBLE).seconds
+}
+
+/// When a tone was first played.
+pub fn first_heard(phone: &VirtualPhone, hz: f64) -> Option<Instant> {
+    let mut played = phone.played().iter();
+    played
+        .find(|played| tone::level(&*played.frame, hz) >= AUDIBLE)
+        .map(|played| played.at)
+}
+
+/// Whether a datagram is a SIP response of this status to an INVITE.
+pub fn is_response(payload: &[u8], status: u16) -> bool {
+    let text = String::from_utf8_lossy(payload);
+    text.starts_with(&format!("SIP/2.0 {status}")) && text.contains("INVITE\r\n")
+}

@@ -49,6 +49,12 @@ pub enum Verb {
     /// Wait for calls
     #[command(after_long_help = AFTER_HELP)]
     Listen(ListenArgs),
+    /// Show ghost rings, with and without the gate, on a virtual Internet
+    Demo {
+        /// JSON Lines on standard output
+        #[arg(long)]
+        json: bool,
+    },
     /// List the sound devices
     Devices,
     /// Print a completion script for a shell

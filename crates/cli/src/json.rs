@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ringtrue_phone::driver::DriverEvent;
 use ringtrue_phone::event::{CallRole, MediaDirection, MediaFigures, PathReport};
 use ringtrue_phone::{CallRef, EventKind, PhoneEvent};
+use ringtrue_program::demo::CaseResult;
 use serde::Serialize;
 
 use crate::clock::{Clock, milliseconds};
@@ -106,6 +107,18 @@ enum Fields<'a> {
     Error {
         message: &'a str,
     },
+    DemoCase {
+        topology: &'static str,
+        phone: &'static str,
+        rang: bool,
+        heard: bool,
+        ring_ms: Option<f64>,
+        first_voice_ms: Option<f64>,
+    },
+    DemoSummary {
+        ghost_rings_ordinary: usize,
+        ghost_rings_ringtrue: usize,
+    },
 }
 
 #[derive(Serialize)]
@@ -142,6 +155,28 @@ pub fn start(clock: &Clock) -> String {
 pub fn error(clock: &Clock, message: &str) -> String {
     let fields = Fields::Error { message };
     line(clock, Instant::now(), "error", None, fields)
+}
+
+/// The line of one call of the demo.
+pub fn demo_case(clock: &Clock, result: &CaseResult) -> String {
+    let fields = Fields::DemoCase {
+        topology: result.topology.as_str(),
+        phone: result.phone.as_str(),
+        rang: result.rang,
+        heard: result.heard(),
+        ring_ms: result.ring.map(milliseconds),
+        first_voice_ms: result.first_voice.map(milliseconds),
+    };
+    line(clock, Instant::now(), "demo_case", None, fields)
+}
+
+/// The last line of the demo.
+pub fn demo_summary(clock: &Clock, ordinary: usize, ringtrue: usize) -> String {
+    let fields = Fields::DemoSummary {
+        ghost_rings_ordinary: ordinary,
+        ghost_rings_ringtrue: ringtrue,
+    };
+    line(clock, Instant::now(), "demo_summary", None, fields)
 }
 
 /// The line of an event; `None` for those that scripts are not told.

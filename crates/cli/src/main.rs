@@ -9,6 +9,7 @@
 //! | `json`, `story` | its events for scripts and for people |
 //! | `printer` | standard output, which may be slow or closed |
 //! | `exit` | the exit status |
+//! | `showing` | the demo, for people and for scripts |
 //! | `devices`, `paperwork` | the smaller commands |
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod paperwork;
 mod printer;
 mod session;
 mod setup;
+mod showing;
 mod story;
 
 use std::io::Write;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             Ok(list) => print(list.as_bytes()),
             Err(reason) => complain(&reason, Status::Unexpected),
         },
+        Verb::Demo { json } => showing::run(json, clock),
         Verb::Completions { shell } => print(&paperwork::completions(shell)),
         Verb::Man { command } => match paperwork::manual(command.as_deref()) {
             Ok(page) => print(&page),

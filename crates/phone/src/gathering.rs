@@ -82,7 +82,7 @@ enum Stage {
     /// Candidates are being gathered, or have been and are kept warm.
     Gathering {
         bases: Vec<Base>,
-        gatherer: Gatherer,
+        gatherer: Box<Gatherer>,
         took: Option<Duration>,
     },
 }
@@ -151,7 +151,7 @@ impl Gathering {
                 patience: (self.started + patience).saturating_duration_since(now),
                 ..GatherConfig::default()
             };
-            let gatherer = Gatherer::new(config, bases.clone(), desk.seed(), now);
+            let gatherer = Box::new(Gatherer::new(config, bases.clone(), desk.seed(), now));
             self.stage = Stage::Gathering {
                 bases,
                 gatherer,

@@ -231,9 +231,12 @@ impl Call {
         payload: &[u8],
     ) {
         match (&mut self.stage, &self.ice) {
-            (Stage::Talking(talking), ice) if talking.accepts(ice.as_ref(), local, from) => {
-                talking.handle_media(now, kind, payload);
-                self.run_media(desk, now);
+            (Stage::Talking(talking), ice) => {
+                let is_peers = talking.accepts(ice.as_ref(), local, from);
+                if is_peers {
+                    talking.handle_media(now, kind, payload);
+                    self.run_media(desk, now);
+                }
             }
             (Stage::Inviting(inviting), Some(ice)) => {
                 inviting.keep_early_media(ice, now, kind, local, from, payload);

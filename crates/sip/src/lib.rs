@@ -6,11 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+mod auth;
+mod call;
+mod dialog;
 pub mod endpoint;
 pub mod message;
 mod params;
+mod registration;
 pub mod sdp;
 mod syntax;
+mod transaction;
+mod transport;
 pub mod uri;
 
 pub use endpoint::{

@@ -1,30 +1,79 @@
 //! The user agent: transactions, dialogs, calls and a registration, without any I/O.
+//!
+//! An [`Endpoint`] is told what happens (`handle_*`) and what the user wants (commands), and is
+//! asked what to do. After each of these, poll until there is nothing more, in this order:
+//! [`Endpoint::poll_transmit`], [`Endpoint::poll_event`]; then [`Endpoint::poll_timeout`] says
+//! when [`Endpoint::handle_timeout`] is wanted.
 
+mod client;
 mod config;
+mod credentials;
 mod event;
+mod keepalive;
+mod requests;
+mod sending;
+mod server;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use ringtrue_ice::Ring;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
 
+pub(crate) use client::{ClientKey, MAX_FORKS, Outcome, Purpose};
 pub use config::{
     AuthCredentials, CallHandle, CommandRefused, ConnectionId, DialogId, EndpointConfig, IcePeer,
     LocalAddress, OutgoingInvite, ProgressDelivery, QueryId, RegisterConfig, Rejection,
 };
 pub use event::{SipEvent, SipTransmit};
+pub(crate) use server::ServerKey;
+
+use crate::call::Call;
+use crate::message::{Message, ParseError};
+use crate::registration::Registration;
+use crate::transport::{Connections, Flow, Names, Peers, StreamInput};
+use client::ClientTransaction;
+use server::ServerTransaction;
 
 /// A SIP user agent.
 #[derive(Debug)]
 pub struct Endpoint {
-    config: EndpointConfig,
+    pub(crate) config: EndpointConfig,
+    rng: ChaCha20Rng,
+    transmits: VecDeque<SipTransmit>,
+    pub(crate) events: VecDeque<SipEvent>,
+    connections: Connections,
+    peers: Peers,
+    names: Names,
+    next_query: u64,
+    pub(crate) clients: BTreeMap<ClientKey, ClientTransaction>,
+    servers: BTreeMap<ServerKey, ServerTransaction>,
+    pub(crate) calls: BTreeMap<CallHandle, Call>,
+    next_call: u64,
+    pub(crate) registration: Option<Registration>,
+    keepalive_at: Option<Instant>,
 }
 
-#[allow(unused_variables)]
 impl Endpoint {
-    /// A user agent at `now`; the same seed gives the same tags, branches and pauses.
-    pub fn new(config: EndpointConfig, seed: u64, now: Instant) -> Self {
-        Self { config }
+    /// A user agent; the same seed gives the same tags, branches and pauses.
+    pub fn new(config: EndpointConfig, seed: u64, _now: Instant) -> Self {
+        Self {
+            config,
+            rng: ChaCha20Rng::seed_from_u64(seed),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            connections: Connections::default(),
+            peers: Peers::default(),
+            names: Names::default(),
+            next_query: 0,
+            clients: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            registration: None,
+            keepalive_at: None,
+        }
     }
 
     /// The configuration.
@@ -37,6 +86,20 @@ impl Endpoint {
         self.config.addresses = addresses;
     }
 
+    /// The Call-ID of a call.
+    pub fn call_id(&self, call: CallHandle) -> Option<&str> {
+        self.calls.get(&call).map(|call| call.call_id.as_str())
+    }
+
+    /// Whether nothing is left to be sent or waited for: no call, no transaction of ours under
+    /// way (a BYE, the withdrawal of a registration), no answer to be repeated. A standing
+    /// registration does not count.
+    pub fn is_idle(&self) -> bool {
+        self.calls.values().all(|call| !call.is_active())
+            && !self.clients.values().any(ClientTransaction::is_pending)
+            && !self.servers.values().any(ServerTransaction::awaits_ack)
+    }
+
     /// A datagram has come to the socket `local` of the configuration.
     pub fn handle_datagram(
         &mut self,
@@ -45,203 +108,137 @@ impl Endpoint {
         from: SocketAddr,
         payload: &[u8],
     ) {
+        let flow = Flow::Udp {
+            local,
+            remote: from,
+        };
+        self.handle_message(now, Message::parse_datagram(payload), flow);
     }
 
     /// A connection that the endpoint asked for is open.
-    pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId) {}
+    pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId) {
+        self.connections
+            .handle_connected(now, connection, &mut self.transmits);
+    }
 
     /// A number for a connection that the driver has accepted.
     pub fn accepted_id(&mut self) -> ConnectionId {
-        ConnectionId(0)
+        self.connections.new_id()
     }
 
     /// A peer has connected; the number comes from [`Self::accepted_id`].
-    pub fn handle_accepted(&mut self, now: Instant, connection: ConnectionId, peer: SocketAddr) {}
+    pub fn handle_accepted(&mut self, now: Instant, connection: ConnectionId, peer: SocketAddr) {
+        self.connections
+            .handle_accepted(now, connection, peer, &mut self.transmits);
+    }
 
     /// Bytes have come on a connection.
-    pub fn handle_stream(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {}
+    pub fn handle_stream(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
+        let Some((remote, inputs)) =
+            self.connections
+                .handle_stream(now, connection, bytes, &mut self.transmits)
+        else {
+            return;
+        };
+        let flow = Flow::Tcp { connection, remote };
+        for input in inputs {
+            match input {
+                StreamInput::Message(message) => self.handle_message(now, message, flow),
+                StreamInput::Broken => self.drop_connection(now, connection),
+            }
+        }
+    }
 
     /// A connection has closed, or could not be opened (`refused`).
-    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, refused: bool) {}
+    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, refused: bool) {
+        if self.connections.forget(connection).is_some() {
+            self.connection_lost(now, connection, refused);
+        }
+    }
 
     /// A name was resolved; no addresses: it has none.
-    pub fn handle_resolved(&mut self, now: Instant, query: QueryId, addresses: Vec<IpAddr>) {}
+    pub fn handle_resolved(&mut self, now: Instant, query: QueryId, addresses: Vec<IpAddr>) {
+        self.client_resolved(now, query, &addresses);
+    }
 
     /// The time that [`Self::poll_timeout`] gave has come.
-    pub fn handle_timeout(&mut self, now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for connection in self.connections.overdue(now) {
+            self.drop_connection(now, connection);
+        }
+        self.client_timeouts(now);
+        self.server_timeouts(now);
+        self.call_timeouts(now);
+        self.registration_timeout(now);
+        self.keepalive_timeout(now);
+    }
 
     /// What the driver has to do next.
     pub fn poll_transmit(&mut self) -> Option<SipTransmit> {
-        None
+        self.transmits.pop_front()
     }
 
     /// What has happened.
     pub fn poll_event(&mut self) -> Option<SipEvent> {
-        None
+        self.events.pop_front()
     }
 
     /// When [`Self::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        [
+            self.connections.poll_timeout(),
+            self.client_deadline(),
+            self.server_deadline(),
+            self.call_deadline(),
+            self.registration
+                .as_ref()
+                .and_then(Registration::poll_timeout),
+            self.keepalive_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// Places a call.
-    pub fn invite(&mut self, now: Instant, invite: OutgoingInvite) -> CallHandle {
-        CallHandle(0)
+    fn handle_message(&mut self, now: Instant, message: Result<Message, ParseError>, flow: Flow) {
+        match message {
+            Ok(Message::Request(request)) => self.handle_request(now, request, flow),
+            Ok(Message::Response(response)) => self.handle_response(now, response, flow),
+            Err(error) => {
+                tracing::debug!(%error, from = %flow.remote(), "not a SIP message");
+                if let Some(reply) = error.reply() {
+                    self.handle_faulty(now, reply, flow);
+                }
+            }
+        }
     }
 
-    /// The Call-ID of a call.
-    pub fn call_id(&self, call: CallHandle) -> Option<&str> {
-        None
+    /// Closes a connection from this side.
+    fn drop_connection(&mut self, now: Instant, connection: ConnectionId) {
+        let never_opened = !self.connections.is_open(connection);
+        self.connections.close(connection, &mut self.transmits);
+        self.connection_lost(now, connection, never_opened);
     }
 
-    /// Gives up a call that was not answered yet: CANCEL, once a provisional response is there.
-    ///
-    /// # Errors
-    /// The call is unknown, or was answered: then hang up with [`Self::bye`].
-    pub fn cancel(&mut self, now: Instant, call: CallHandle) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownCall)
+    fn connection_lost(&mut self, now: Instant, connection: ConnectionId, refused: bool) {
+        self.clients_lost(now, connection, refused);
+        self.registration_lost(now, connection);
     }
 
-    /// Hangs up. As callee before the ACK, the BYE waits for it (RFC 3261 section 15).
-    ///
-    /// # Errors
-    /// The dialog is unknown or hung up already.
-    pub fn bye(
-        &mut self,
-        now: Instant,
-        dialog: &DialogId,
-        reason: Option<&str>,
-    ) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownDialog)
+    /// A word that nobody can guess, for tags, branches, Call-IDs and client nonces
+    /// (RFC 3261 section 19.3 asks for 32 bits at least).
+    pub(crate) fn token(&mut self) -> String {
+        let number: u128 = self.rng.random();
+        format!("{number:032x}")
     }
 
-    /// Offers a change of the session.
-    ///
-    /// # Errors
-    /// The dialog is unknown, or another re-INVITE is under way.
-    pub fn reinvite(
-        &mut self,
-        now: Instant,
-        dialog: &DialogId,
-        body: Vec<u8>,
-    ) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownDialog)
+    /// A number in `least..=most`.
+    pub(crate) fn random(&mut self, least: u64, most: u64) -> u64 {
+        self.rng.random_range(least..=most)
     }
 
-    /// Accepts the peer's re-INVITE with this SDP.
-    ///
-    /// # Errors
-    /// The dialog is unknown, or there is no re-INVITE to answer.
-    pub fn answer_reinvite(
-        &mut self,
-        now: Instant,
-        dialog: &DialogId,
-        body: Vec<u8>,
-    ) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownDialog)
+    pub(crate) fn new_call(&mut self) -> CallHandle {
+        self.next_call += 1;
+        CallHandle(self.next_call)
     }
-
-    /// Refuses the peer's re-INVITE, 300 to 699; the session goes on as it was.
-    ///
-    /// # Errors
-    /// The dialog is unknown, or there is no re-INVITE to answer.
-    pub fn refuse_reinvite(
-        &mut self,
-        now: Instant,
-        dialog: &DialogId,
-        status: u16,
-    ) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownDialog)
-    }
-
-    /// Sends the SDP answer in a 183, by PRACK or by repetition as the caller and `peer` allow.
-    ///
-    /// # Errors
-    /// The call is unknown, or has an answer already.
-    pub fn progress(
-        &mut self,
-        now: Instant,
-        call: CallHandle,
-        body: Vec<u8>,
-        peer: IcePeer,
-    ) -> Result<ProgressDelivery, CommandRefused> {
-        Err(CommandRefused::UnknownCall)
-    }
-
-    /// To an INVITE without SDP: our offer, in a reliable 183 if the caller supports 100rel,
-    /// else later in the 200.
-    ///
-    /// # Errors
-    /// The call is unknown, or has an offer already.
-    pub fn progress_with_offer(
-        &mut self,
-        now: Instant,
-        call: CallHandle,
-        body: Vec<u8>,
-    ) -> Result<ProgressDelivery, CommandRefused> {
-        Err(CommandRefused::UnknownCall)
-    }
-
-    /// The 183 has arrived, as a Binding request shows: no more repetitions.
-    ///
-    /// # Errors
-    /// The call is unknown or answered.
-    pub fn stop_progress(&mut self, call: CallHandle) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownCall)
-    }
-
-    /// The user is being alerted: 180. There is no other way to send one.
-    ///
-    /// # Errors
-    /// The call is unknown, answered or cancelled.
-    pub fn ring(
-        &mut self,
-        now: Instant,
-        call: CallHandle,
-        ring: &Ring,
-    ) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownCall)
-    }
-
-    /// Answers the call: 200. `body` is the SDP for a call without a 183; after one, the 200
-    /// repeats its SDP byte for byte, or carries none if it went reliably.
-    ///
-    /// # Errors
-    /// The call is unknown, answered or cancelled, or there is no SDP at all.
-    pub fn accept(
-        &mut self,
-        now: Instant,
-        call: CallHandle,
-        body: Option<Vec<u8>>,
-    ) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownCall)
-    }
-
-    /// Refuses the call, 300 to 699.
-    ///
-    /// # Errors
-    /// The call is unknown, answered or cancelled.
-    pub fn reject(
-        &mut self,
-        now: Instant,
-        call: CallHandle,
-        status: u16,
-        rejection: Rejection,
-    ) -> Result<(), CommandRefused> {
-        Err(CommandRefused::UnknownCall)
-    }
-
-    /// Whether nothing is left to be sent or waited for: no call, no transaction of ours under
-    /// way (a BYE, the withdrawal of a registration), no answer to be repeated. A standing
-    /// registration does not count.
-    pub fn is_idle(&self) -> bool {
-        true
-    }
-
-    /// Registers, and keeps the registration until [`Self::unregister`].
-    pub fn register(&mut self, now: Instant, register: RegisterConfig) {}
-
-    /// Withdraws the registration.
-    pub fn unregister(&mut self, now: Instant) {}
 }

@@ -1,0 +1,392 @@
+//! The caller's side until the INVITE is answered: RFC 3261 sections 9.1 and 13.2.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::{Call, Session, Stage, put_sdp, sdp_of, supported, warning_of};
+use crate::auth::{Attempts, Realms};
+use crate::dialog::Dialog;
+use crate::endpoint::{
+    CallHandle, ClientKey, CommandRefused, DialogId, Endpoint, MAX_FORKS, Outcome, OutgoingInvite,
+    Purpose, SipEvent,
+};
+use crate::message::{CSeq, HeaderName, Method, RAck, Request, Response};
+use crate::transaction::TIMEOUT;
+
+/// An INVITE of ours without a final response.
+#[derive(Debug)]
+pub(crate) struct Inviting {
+    pub(crate) key: ClientKey,
+    early: BTreeMap<String, Early>,
+    cancel: Cancel,
+}
+
+/// An INVITE of ours that was answered, while other forks may still answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    key: ClientKey,
+    early: BTreeMap<String, Early>,
+}
+
+/// One fork before its answer.
+#[derive(Debug)]
+struct Early {
+    dialog: Dialog,
+    /// The RSeq that was acknowledged last (RFC 3262 section 4).
+    rseq: Option<u32>,
+    /// Status and SDP of the last provisional response, to know repetitions.
+    last: Option<(u16, Option<Vec<u8>>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cancel {
+    No,
+    /// No provisional response so far, so the CANCEL has to wait (RFC 3261 section 9.1).
+    Wanted,
+    Sent {
+        give_up: Instant,
+    },
+}
+
+impl Inviting {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self.cancel {
+            Cancel::Sent { give_up } => Some(give_up),
+            Cancel::No | Cancel::Wanted => None,
+        }
+    }
+
+    pub(super) fn early_dialog(&mut self, tag: &str) -> Option<&mut Dialog> {
+        self.early.get_mut(tag).map(|early| &mut early.dialog)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel != Cancel::No
+    }
+}
+
+impl Endpoint {
+    /// Places a call. Everything that follows comes as events.
+    pub fn invite(&mut self, now: Instant, invite: OutgoingInvite) -> CallHandle {
+        let handle = self.new_call();
+        let call_id = self.token();
+        let local_tag = self.token();
+        let mut request = Request::new(Method::Invite, invite.target.clone());
+        request.uri.headers.clear();
+        let hop = self.first_hop(&mut request);
+        let from = self.config.aor.clone().with_tag(&local_tag);
+        let headers = &mut request.headers;
+        headers.push(HeaderName::From, from.to_string());
+        let mut to = crate::message::NameAddr::new(invite.target);
+        to.uri.headers.clear();
+        headers.push(HeaderName::To, to.to_string());
+        headers.push(HeaderName::CallId, &call_id);
+        let cseq = CSeq {
+            number: 1,
+            method: Method::Invite,
+        };
+        headers.push(HeaderName::CSeq, cseq.to_string());
+        headers.push(HeaderName::Allow, super::ALLOW);
+        let mut tags = vec!["100rel".to_owned()];
+        tags.extend(invite.supported.into_iter().filter(|tag| tag != "100rel"));
+        headers.push(HeaderName::Supported, tags.join(", "));
+        for (name, value) in invite.extra {
+            headers.push(name.as_str(), value);
+        }
+        put_sdp(&mut request.headers, &mut request.body, &invite.body);
+
+        let key = self.client_key(&Method::Invite);
+        let inviting = Inviting {
+            key: key.clone(),
+            early: BTreeMap::new(),
+            cancel: Cancel::No,
+        };
+        let call = Call {
+            call_id,
+            local_tag,
+            stage: Stage::Inviting(inviting),
+            sessions: BTreeMap::new(),
+            realms: Realms::default(),
+            flow: None,
+        };
+        self.calls.insert(handle, call);
+        self.arm_keepalive(now);
+        let purpose = Purpose::Invite(handle);
+        self.start_client(now, key, purpose, hop, request, Attempts::default());
+        handle
+    }
+
+    /// Gives up a call that was not answered yet: CANCEL, once a provisional response is there.
+    ///
+    /// `Refused` with 487 follows as a rule, or `Accepted` if the answer was quicker.
+    ///
+    /// # Errors
+    /// The call is unknown, or was answered: then hang up with [`Self::bye`].
+    pub fn cancel(&mut self, now: Instant, call: CallHandle) -> Result<(), CommandRefused> {
+        if !self.calls.contains_key(&call) {
+            return Err(CommandRefused::UnknownCall);
+        }
+        let inviting = self.inviting(call).ok_or(CommandRefused::WrongState)?;
+        if inviting.is_cancelled() {
+            return Ok(());
+        }
+        let key = inviting.key.clone();
+        if self.withdraw(&key) {
+            // Nobody has seen it, so there is nobody to tell.
+            self.calls.remove(&call);
+            self.events.push_back(SipEvent::Refused {
+                call,
+                status: 487,
+                reason: "Request Terminated".to_owned(),
+                warning: None,
+                challenged: false,
+            });
+            return Ok(());
+        }
+        if self.is_unanswered(&key) {
+            if let Some(inviting) = self.inviting(call) {
+                inviting.cancel = Cancel::Wanted;
+            }
+        } else {
+            self.send_cancel(now, call);
+        }
+        Ok(())
+    }
+
+    fn send_cancel(&mut self, now: Instant, call: CallHandle) {
+        if let Some(inviting) = self.inviting(call) {
+            // RFC 3261 section 9.1: after 64*T1 without a final response it counts as cancelled.
+            inviting.cancel = Cancel::Sent {
+                give_up: now + TIMEOUT,
+            };
+            let key = inviting.key.clone();
+            self.start_cancel(now, &key);
+        }
+    }
+
+    pub(super) fn inviting_timeout(&mut self, now: Instant, call: CallHandle) {
+        let Some(inviting) = self.inviting(call) else {
+            return;
+        };
+        if inviting.poll_timeout().is_some_and(|at| at <= now) {
+            let key = inviting.key.clone();
+            self.clients.remove(&key);
+            self.calls.remove(&call);
+            self.events.push_back(SipEvent::TimedOut { call });
+        }
+    }
+
+    /// What became of our INVITE.
+    pub(crate) fn invite_outcome(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        key: &ClientKey,
+        request: &Request,
+        outcome: Outcome,
+    ) {
+        let response = match outcome {
+            Outcome::Response(response) => response,
+            Outcome::TimedOut => {
+                self.calls.remove(&call);
+                return self.events.push_back(SipEvent::TimedOut { call });
+            }
+            Outcome::Failed(what) => {
+                self.calls.remove(&call);
+                let event = SipEvent::TransportFailed { call, what };
+                return self.events.push_back(event);
+            }
+        };
+        match response.status.code() {
+            100..=199 => self.provisional(now, call, request, &response),
+            200..=299 => self.accepted(now, call, key, request, &response),
+            status => {
+                // Past a 2xx the transaction absorbs these; this one is final for all forks.
+                self.calls.remove(&call);
+                self.events.push_back(SipEvent::Refused {
+                    call,
+                    status,
+                    reason: response.reason.clone(),
+                    warning: warning_of(&response),
+                    challenged: matches!(status, 401 | 407),
+                });
+            }
+        }
+    }
+
+    fn provisional(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        request: &Request,
+        response: &Response,
+    ) {
+        if self
+            .inviting(call)
+            .is_some_and(|inviting| inviting.cancel == Cancel::Wanted)
+        {
+            self.send_cancel(now, call);
+        }
+        let status = response.status.code();
+        if status == 100 {
+            return;
+        }
+        let body = sdp_of(&response.headers, &response.body);
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+            .unwrap_or_default();
+        let Some(inviting) = self.inviting(call) else {
+            return;
+        };
+        if !inviting.early.contains_key(&tag) {
+            let Some(dialog) = Dialog::of_response(request, response) else {
+                return;
+            };
+            if inviting.early.len() >= MAX_FORKS {
+                return;
+            }
+            let early = Early {
+                dialog,
+                rseq: None,
+                last: None,
+            };
+            inviting.early.insert(tag.clone(), early);
+        }
+        let Some(early) = inviting.early.get_mut(&tag) else {
+            return;
+        };
+        early.dialog.refresh_target(&response.headers);
+        let required = response.headers.require();
+        let reliable = required.iter().any(|t| t.eq_ignore_ascii_case("100rel"));
+        if reliable && !tag.is_empty() {
+            let Some(rseq) = response.headers.rseq() else {
+                return;
+            };
+            // RFC 3262 section 4: a repetition, or one that came before its predecessor.
+            if early.rseq.is_some_and(|last| rseq != last.wrapping_add(1)) {
+                return;
+            }
+            early.rseq = Some(rseq);
+            early.last = None;
+            self.send_prack(now, call, &tag, rseq, request);
+        }
+        self.report_progress(call, tag, status, body);
+    }
+
+    fn report_progress(
+        &mut self,
+        call: CallHandle,
+        remote_tag: String,
+        status: u16,
+        body: Option<Vec<u8>>,
+    ) {
+        let this = (status, body.clone());
+        if let Some(early) = self
+            .inviting(call)
+            .and_then(|inviting| inviting.early.get_mut(&remote_tag))
+        {
+            if early.last.as_ref() == Some(&this) {
+                return;
+            }
+            early.last = Some(this);
+        }
+        let dialog = DialogId { call, remote_tag };
+        self.events.push_back(SipEvent::Progress {
+            dialog,
+            status,
+            body,
+        });
+    }
+
+    /// Acknowledges a reliable provisional response (RFC 3262 section 4).
+    fn send_prack(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        tag: &str,
+        rseq: u32,
+        invite: &Request,
+    ) {
+        let Ok(cseq) = invite.headers.cseq() else {
+            return;
+        };
+        let id = DialogId {
+            call,
+            remote_tag: tag.to_owned(),
+        };
+        let Some(dialog) = self.dialog_mut(&id) else {
+            return;
+        };
+        let mut prack = dialog.request(Method::Prack);
+        let hop = Self::dialog_hop(dialog, None);
+        let rack = RAck { rseq, cseq };
+        prack.headers.push(HeaderName::RAck, rack.to_string());
+        let purpose = Purpose::Prack(id);
+        self.authorize(&purpose, &mut prack);
+        let key = self.client_key(&Method::Prack);
+        self.start_client(now, key, purpose, hop, prack, Attempts::default());
+    }
+
+    /// A 2xx of a fork that has not answered before: ACK, and a confirmed dialog.
+    fn accepted(
+        &mut self,
+        now: Instant,
+        call: CallHandle,
+        key: &ClientKey,
+        request: &Request,
+        response: &Response,
+    ) {
+        let Some(mut dialog) = Dialog::of_response(request, response) else {
+            return;
+        };
+        let Ok(cseq) = request.headers.cseq() else {
+            return;
+        };
+        let tag = dialog.remote_tag().to_owned();
+        let Some(entry) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if let Stage::Inviting(inviting) = &mut entry.stage {
+            let early = std::mem::take(&mut inviting.early);
+            let key = inviting.key.clone();
+            entry.stage = Stage::Answered(Answered { key, early });
+        }
+        if let Stage::Answered(answered) = &mut entry.stage
+            && let Some(early) = answered.early.remove(&tag)
+        {
+            // Its PRACKs have used numbers.
+            dialog.local_cseq = dialog.local_cseq.max(early.dialog.local_cseq);
+        }
+        let ack = dialog.request_with_cseq(Method::Ack, cseq.number);
+        let hop = Self::dialog_hop(&dialog, None);
+        entry
+            .sessions
+            .insert(tag.clone(), Session::confirmed(dialog, None, true));
+        self.acknowledge(now, key, &tag, ack, hop);
+        self.events.push_back(SipEvent::Accepted {
+            dialog: DialogId {
+                call,
+                remote_tag: tag,
+            },
+            body: sdp_of(&response.headers, &response.body),
+        });
+    }
+
+    /// The INVITE's transaction has ended (timer M): no more forks will answer.
+    pub(crate) fn invite_over(&mut self, _now: Instant, call: CallHandle, key: &ClientKey) {
+        if let Some(entry) = self.calls.get_mut(&call)
+            && matches!(&entry.stage, Stage::Answered(answered) if answered.key == *key)
+        {
+            entry.stage = Stage::Over;
+            self.forget_if_over(call);
+        }
+    }
+
+    /// The option tags that we understand, for OPTIONS and 420.
+    pub(crate) fn option_tags(&self) -> &'static str {
+        supported(&self.config)
+    }
+}

@@ -1,0 +1,544 @@
+//! Client transactions of the endpoint: from a finished request to its outcome.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::{ConnectionId, DialogId, Endpoint, QueryId};
+use crate::auth::Attempts;
+use crate::endpoint::CallHandle;
+use crate::message::{CSeq, HeaderName, Method, Request, Response};
+use crate::transaction::{ClientAlarm, ClientInvite, ClientNonInvite, ClientStep, TIMEOUT};
+use crate::transport::{Flow, Hop};
+
+/// How many client transactions there may be: calls and dialogs are bounded, and so are these.
+pub(super) const MAX_CLIENTS: usize = 1024;
+/// How many forks of one INVITE are acknowledged and followed.
+pub(crate) const MAX_FORKS: usize = 16;
+/// How long TCP, chosen for size alone, may be silent before UDP is taken after all.
+pub(super) const TCP_SILENCE: Duration = Duration::from_secs(1);
+
+/// What a response is matched by (RFC 3261 section 17.1.3).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClientKey {
+    pub(super) branch: String,
+    pub(super) method: String,
+}
+
+/// Who waits for the outcome of a client transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Invite(CallHandle),
+    /// CANCEL, and the ACK to a 2xx: nobody waits.
+    Nobody,
+    Prack(DialogId),
+    Bye(DialogId),
+    Reinvite(DialogId),
+    Register,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Response(Response),
+    TimedOut,
+    Failed(String),
+}
+
+/// A client transaction.
+#[derive(Debug)]
+pub(crate) struct ClientTransaction {
+    pub(super) purpose: Purpose,
+    pub(super) request: Request,
+    pub(super) hop: Hop,
+    pub(super) attempts: Attempts,
+    pub(super) stage: Stage,
+    /// The ACK to each 2xx by its To tag, to be repeated with it (RFC 3261 section 13.2.2.4).
+    pub(super) acks: BTreeMap<String, (Request, Hop)>,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    Resolving { query: QueryId, give_up: Instant },
+    Sent(Sent),
+}
+
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) machine: Machine,
+    pub(super) flow: Flow,
+    pub(super) payload: Vec<u8>,
+    /// Further addresses of the next hop.
+    pub(super) others: Vec<SocketAddr>,
+    pub(super) resort: Resort,
+}
+
+/// What is left to try when a connection fails before any response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resort {
+    Nothing,
+    /// TCP was chosen for size alone: UDP, at the latest at this time.
+    Udp {
+        at: Instant,
+    },
+    /// An old connection was reused; it may have been dead already: a new one.
+    Reconnect,
+}
+
+#[derive(Debug)]
+pub(super) enum Machine {
+    Invite(ClientInvite),
+    Other(ClientNonInvite),
+    /// An ACK to a 2xx is no transaction: sent once.
+    Ack,
+}
+
+impl Machine {
+    pub(super) fn new(method: &Method, now: Instant, reliable: bool) -> Self {
+        match method {
+            Method::Invite => Self::Invite(ClientInvite::new(now, reliable)),
+            Method::Ack => Self::Ack,
+            _ => Self::Other(ClientNonInvite::new(now, reliable)),
+        }
+    }
+
+    fn handle_response(&mut self, now: Instant, status: u16) -> ClientStep {
+        match self {
+            Self::Invite(machine) => machine.handle_response(now, status),
+            Self::Other(machine) => machine.handle_response(now, status),
+            Self::Ack => ClientStep {
+                deliver: false,
+                ack: false,
+            },
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> ClientAlarm {
+        match self {
+            Self::Invite(machine) => machine.handle_timeout(now),
+            Self::Other(machine) => machine.handle_timeout(now),
+            Self::Ack => ClientAlarm::Nothing,
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Invite(machine) => machine.poll_timeout(),
+            Self::Other(machine) => machine.poll_timeout(),
+            Self::Ack => None,
+        }
+    }
+
+    /// No response at all so far.
+    pub(super) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Invite(machine) => machine.is_calling(),
+            Self::Other(machine) => machine.is_unanswered(),
+            Self::Ack => false,
+        }
+    }
+
+    fn is_terminated(&self) -> bool {
+        match self {
+            Self::Invite(machine) => machine.is_terminated(),
+            Self::Other(machine) => machine.is_terminated(),
+            Self::Ack => true,
+        }
+    }
+}
+
+impl ClientTransaction {
+    /// A final response is still awaited.
+    pub(super) fn is_pending(&self) -> bool {
+        match &self.stage {
+            Stage::Resolving { .. } => true,
+            Stage::Sent(sent) => match &sent.machine {
+                Machine::Invite(machine) => machine.is_pending(),
+                Machine::Other(machine) => machine.is_pending(),
+                Machine::Ack => false,
+            },
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Resolving { give_up, .. } => Some(*give_up),
+            Stage::Sent(sent) => {
+                let machine = sent.machine.poll_timeout();
+                match sent.resort {
+                    Resort::Udp { at } => Some(machine.map_or(at, |timer| timer.min(at))),
+                    Resort::Nothing | Resort::Reconnect => machine,
+                }
+            }
+        }
+    }
+}
+
+impl Endpoint {
+    /// A key for a new transaction: a branch that nobody can guess.
+    pub(crate) fn client_key(&mut self, method: &Method) -> ClientKey {
+        ClientKey {
+            branch: format!("z9hG4bK{}", self.token()),
+            method: method.as_str().to_owned(),
+        }
+    }
+
+    /// Sends a request. The outcome goes to whom `purpose` names, perhaps at once.
+    pub(crate) fn start_client(
+        &mut self,
+        now: Instant,
+        key: ClientKey,
+        purpose: Purpose,
+        hop: Result<Hop, String>,
+        request: Request,
+        attempts: Attempts,
+    ) {
+        let hop = match hop {
+            Ok(hop) => hop,
+            Err(what) => return self.conclude(now, &key, &request, purpose, Outcome::Failed(what)),
+        };
+        if self.clients.len() >= MAX_CLIENTS {
+            let what = "too many transactions are under way".to_owned();
+            return self.conclude(now, &key, &request, purpose, Outcome::Failed(what));
+        }
+        let port = hop.port;
+        let known = match hop.host.ip() {
+            Some(ip) => Some(vec![ip]),
+            None => self
+                .names
+                .get(now, &hop.host.to_string())
+                .map(<[_]>::to_vec),
+        };
+        let query = QueryId(self.next_query);
+        let transaction = ClientTransaction {
+            purpose,
+            request,
+            hop,
+            attempts,
+            stage: Stage::Resolving {
+                query,
+                give_up: now + TIMEOUT,
+            },
+            acks: BTreeMap::new(),
+        };
+        match known {
+            Some(addresses) => {
+                let targets = self.usable(&addresses, port);
+                self.dispatch(now, key, transaction, targets);
+            }
+            None => {
+                self.next_query += 1;
+                self.resolve(query, transaction.hop.host.to_string());
+                self.clients.insert(key, transaction);
+            }
+        }
+    }
+
+    /// The names of requests are resolved by the driver.
+    pub(super) fn client_resolved(&mut self, now: Instant, query: QueryId, addresses: &[IpAddr]) {
+        let waiting = self.clients.iter().find(|(_, transaction)| {
+            matches!(transaction.stage, Stage::Resolving { query: mine, .. } if mine == query)
+        });
+        let Some(key) = waiting.map(|(key, _)| key.clone()) else {
+            return;
+        };
+        let Some(transaction) = self.clients.remove(&key) else {
+            return;
+        };
+        let host = transaction.hop.host.to_string();
+        if !addresses.is_empty() {
+            self.names.insert(now, &host, addresses.to_vec());
+        }
+        let targets = self.usable(addresses, transaction.hop.port);
+        self.dispatch(now, key, transaction, targets);
+    }
+
+    /// A response has come.
+    pub(super) fn handle_response(&mut self, now: Instant, response: Response, flow: Flow) {
+        // RFC 3261 section 8.1.3.3: more than one Via, and it was meant for somebody else.
+        let (Ok(vias), Ok(cseq)) = (response.headers.vias(), response.headers.cseq()) else {
+            return;
+        };
+        let [via] = vias.as_slice() else { return };
+        let key = ClientKey {
+            branch: via.branch().unwrap_or_default().to_owned(),
+            method: cseq.method.as_str().to_owned(),
+        };
+        let Some(transaction) = self.clients.get_mut(&key) else {
+            return;
+        };
+        let Stage::Sent(sent) = &mut transaction.stage else {
+            return;
+        };
+        self.peers.learn(via, flow);
+        sent.resort = Resort::Nothing;
+        let status = response.status.code();
+        let step = sent.machine.handle_response(now, status);
+        if step.ack {
+            self.acknowledge_refusal(now, &key, &response);
+        }
+        if step.deliver {
+            self.deliver(now, &key, response);
+        }
+        self.retire(now, &key);
+    }
+
+    fn deliver(&mut self, now: Instant, key: &ClientKey, response: Response) {
+        let Some(transaction) = self.clients.get(key) else {
+            return;
+        };
+        let status = response.status;
+        if status.is_success() && transaction.request.method == Method::Invite {
+            let tag = response
+                .headers
+                .to()
+                .ok()
+                .and_then(|to| to.tag().map(str::to_owned));
+            let tag = tag.unwrap_or_default();
+            if let Some((ack, hop)) = transaction.acks.get(&tag).cloned() {
+                return self.send_ack(now, ack, hop);
+            }
+            if transaction.acks.len() >= MAX_FORKS {
+                return;
+            }
+        }
+        let purpose = transaction.purpose.clone();
+        let request = transaction.request.clone();
+        if matches!(status.code(), 401 | 407) && self.answer_challenge(now, key, &response) {
+            return;
+        }
+        self.conclude(now, key, &request, purpose, Outcome::Response(response));
+    }
+
+    /// Tells whoever waits.
+    pub(super) fn conclude(
+        &mut self,
+        now: Instant,
+        key: &ClientKey,
+        request: &Request,
+        purpose: Purpose,
+        outcome: Outcome,
+    ) {
+        match purpose {
+            Purpose::Invite(call) => self.invite_outcome(now, call, key, request, outcome),
+            Purpose::Nobody | Purpose::Prack(_) => {}
+            Purpose::Bye(dialog) => self.bye_outcome(&dialog, &outcome),
+            Purpose::Reinvite(dialog) => {
+                self.reinvite_outcome(now, &dialog, key, request, outcome);
+            }
+            Purpose::Register => self.register_outcome(now, request, outcome),
+        }
+    }
+
+    /// The ACK that belongs to the transaction: RFC 3261 section 17.1.1.3.
+    fn acknowledge_refusal(&mut self, now: Instant, key: &ClientKey, response: &Response) {
+        let Some(transaction) = self.clients.get(key) else {
+            return;
+        };
+        let Stage::Sent(sent) = &transaction.stage else {
+            return;
+        };
+        let mut ack = same_branch(&transaction.request, Method::Ack);
+        ack.headers.remove(HeaderName::To);
+        ack.headers.copy(HeaderName::To, &response.headers);
+        let flow = sent.flow;
+        self.transmit(now, flow, ack.to_bytes());
+    }
+
+    /// CANCEL: a transaction of its own on the INVITE's branch and way (section 9.1).
+    pub(crate) fn start_cancel(&mut self, now: Instant, invite: &ClientKey) {
+        let Some(transaction) = self.clients.get(invite) else {
+            return;
+        };
+        let Stage::Sent(sent) = &transaction.stage else {
+            return;
+        };
+        let cancel = same_branch(&transaction.request, Method::Cancel);
+        let payload = cancel.to_bytes();
+        let flow = sent.flow;
+        let key = ClientKey {
+            branch: invite.branch.clone(),
+            method: Method::Cancel.as_str().to_owned(),
+        };
+        let transaction = ClientTransaction {
+            purpose: Purpose::Nobody,
+            request: cancel,
+            hop: transaction.hop.clone(),
+            attempts: Attempts::default(),
+            stage: Stage::Sent(Sent {
+                machine: Machine::new(&Method::Cancel, now, flow.is_reliable()),
+                flow,
+                payload: payload.clone(),
+                others: Vec::new(),
+                resort: Resort::Nothing,
+            }),
+            acks: BTreeMap::new(),
+        };
+        self.clients.insert(key, transaction);
+        self.transmit(now, flow, payload);
+    }
+
+    /// Acknowledges a 2xx, and again whenever that fork repeats it.
+    pub(crate) fn acknowledge(
+        &mut self,
+        now: Instant,
+        invite: &ClientKey,
+        tag: &str,
+        mut ack: Request,
+        hop: Result<Hop, String>,
+    ) {
+        let Ok(hop) = hop else {
+            return;
+        };
+        if let Some(transaction) = self.clients.get_mut(invite) {
+            // RFC 3261 section 22.1: with the credentials of the INVITE.
+            for name in [HeaderName::Authorization, HeaderName::ProxyAuthorization] {
+                ack.headers.copy(name, &transaction.request.headers);
+            }
+            let stored = (ack.clone(), hop.clone());
+            transaction.acks.insert(tag.to_owned(), stored);
+        }
+        self.send_ack(now, ack, hop);
+    }
+
+    fn send_ack(&mut self, now: Instant, ack: Request, hop: Hop) {
+        let key = self.client_key(&Method::Ack);
+        let attempts = Attempts::default();
+        self.start_client(now, key, Purpose::Nobody, Ok(hop), ack, attempts);
+    }
+
+    /// Whether the transaction still waits for its first response, or was not even sent.
+    pub(crate) fn is_unanswered(&self, key: &ClientKey) -> bool {
+        match self.clients.get(key).map(|transaction| &transaction.stage) {
+            Some(Stage::Sent(sent)) => sent.machine.is_unanswered(),
+            Some(Stage::Resolving { .. }) => true,
+            None => false,
+        }
+    }
+
+    /// Drops an INVITE that nobody can have seen: its name is still being resolved, or its
+    /// connection not open yet. Whether that was so.
+    pub(crate) fn withdraw(&mut self, key: &ClientKey) -> bool {
+        let unseen = match self.clients.get(key).map(|transaction| &transaction.stage) {
+            Some(Stage::Resolving { .. }) => true,
+            Some(Stage::Sent(sent)) => match sent.flow {
+                Flow::Tcp { connection, .. } => {
+                    !self.connections.is_open(connection) && self.users_of(connection) == 1
+                }
+                Flow::Udp { .. } => false,
+            },
+            None => false,
+        };
+        if !unseen {
+            return false;
+        }
+        if let Some(transaction) = self.clients.remove(key)
+            && let Stage::Sent(sent) = transaction.stage
+            && let Flow::Tcp { connection, .. } = sent.flow
+        {
+            self.connections.close(connection, &mut self.transmits);
+        }
+        true
+    }
+
+    /// How many transactions go by a connection.
+    fn users_of(&self, id: ConnectionId) -> usize {
+        let uses = |transaction: &&ClientTransaction| match &transaction.stage {
+            Stage::Sent(sent) => {
+                matches!(sent.flow, Flow::Tcp { connection, .. } if connection == id)
+            }
+            Stage::Resolving { .. } => false,
+        };
+        self.clients.values().filter(uses).count()
+    }
+
+    /// Carries out the timers that are due.
+    pub(super) fn client_timeouts(&mut self, now: Instant) {
+        let due: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, transaction)| transaction.poll_timeout().is_some_and(|at| at <= now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            self.client_timeout(now, &key);
+            self.retire(now, &key);
+        }
+    }
+
+    fn client_timeout(&mut self, now: Instant, key: &ClientKey) {
+        let Some(transaction) = self.clients.get_mut(key) else {
+            return;
+        };
+        let sent = match &mut transaction.stage {
+            Stage::Sent(sent) => sent,
+            Stage::Resolving { .. } => {
+                let what = format!("{} could not be resolved in time", transaction.hop.host);
+                return self.give_up(now, key, Outcome::Failed(what));
+            }
+        };
+        if matches!(sent.resort, Resort::Udp { at } if at <= now) {
+            return self.fall_back(now, key);
+        }
+        match sent.machine.handle_timeout(now) {
+            ClientAlarm::Nothing => {}
+            ClientAlarm::Retransmit => {
+                let (flow, payload) = (sent.flow, sent.payload.clone());
+                self.transmit(now, flow, payload);
+            }
+            ClientAlarm::TimedOut => self.give_up(now, key, Outcome::TimedOut),
+        }
+    }
+
+    /// The transaction has failed.
+    pub(super) fn give_up(&mut self, now: Instant, key: &ClientKey, outcome: Outcome) {
+        if let Some(transaction) = self.clients.remove(key) {
+            let purpose = transaction.purpose;
+            self.conclude(now, key, &transaction.request, purpose, outcome);
+        }
+    }
+
+    /// Forgets the transaction if it is over.
+    fn retire(&mut self, now: Instant, key: &ClientKey) {
+        let over = self.clients.get(key).is_some_and(|transaction| {
+            matches!(&transaction.stage, Stage::Sent(sent) if sent.machine.is_terminated())
+        });
+        if let Some(Purpose::Invite(call)) = over
+            .then(|| self.clients.remove(key))
+            .flatten()
+            .map(|transaction| transaction.purpose)
+        {
+            self.invite_over(now, call, key);
+        }
+    }
+
+    /// When [`Self::client_timeouts`] is wanted next.
+    pub(super) fn client_deadline(&self) -> Option<Instant> {
+        self.clients
+            .values()
+            .filter_map(ClientTransaction::poll_timeout)
+            .min()
+    }
+}
+
+/// A CANCEL or ACK that belongs to an INVITE: same Request-URI, topmost Via, Route, From, To,
+/// Call-ID and CSeq number (RFC 3261 sections 9.1 and 17.1.1.3).
+fn same_branch(invite: &Request, method: Method) -> Request {
+    let mut request = Request::new(method.clone(), invite.uri.clone());
+    for name in [
+        HeaderName::Via,
+        HeaderName::Route,
+        HeaderName::MaxForwards,
+        HeaderName::From,
+        HeaderName::To,
+        HeaderName::CallId,
+        HeaderName::UserAgent,
+    ] {
+        request.headers.copy(name, &invite.headers);
+    }
+    if let Ok(CSeq { number, .. }) = invite.headers.cseq() {
+        let cseq = CSeq { number, method };
+        request.headers.push(HeaderName::CSeq, cseq.to_string());
+    }
+    request
+}

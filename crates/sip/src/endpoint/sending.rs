@@ -1,0 +1,348 @@
+//! How requests leave: sockets, Via and Contact, the switch between UDP and TCP.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::client::{
+    ClientKey, ClientTransaction, Machine, Outcome, Resort, Sent, Stage, TCP_SILENCE,
+};
+use super::{ConnectionId, Endpoint, SipTransmit};
+use crate::message::{HeaderName, Method, NameAddr, Request, Via};
+use crate::transport::{Flow, Hop, Protocol, ReplyPath, host_towards, socket_towards};
+use crate::uri::{Host, Uri};
+
+/// Above this a request goes by TCP, the path's MTU being unknown (RFC 3261 section 18.1.1).
+const MAX_DATAGRAM: usize = 1300;
+
+impl Endpoint {
+    /// The addresses that a socket of ours can reach, with the port.
+    pub(super) fn usable(&self, addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
+        addresses
+            .iter()
+            .filter(|ip| {
+                self.config.udp.is_empty()
+                    || self.config.udp.iter().any(|s| s.is_ipv4() == ip.is_ipv4())
+            })
+            .map(|ip| SocketAddr::new(*ip, port))
+            .collect()
+    }
+
+    /// Sends a transaction's request to the first of its targets.
+    pub(super) fn dispatch(
+        &mut self,
+        now: Instant,
+        key: ClientKey,
+        mut transaction: ClientTransaction,
+        targets: Vec<SocketAddr>,
+    ) {
+        let Some((to, others)) = targets.split_first() else {
+            let what = format!(
+                "{} has no address that can be reached",
+                transaction.hop.host
+            );
+            let purpose = transaction.purpose;
+            return self.conclude(
+                now,
+                &key,
+                &transaction.request,
+                purpose,
+                Outcome::Failed(what),
+            );
+        };
+        match self.choose_way(now, &key, &mut transaction, *to) {
+            Ok((flow, payload, resort)) => {
+                let is_ack = transaction.request.method == Method::Ack;
+                let machine = Machine::new(&transaction.request.method, now, flow.is_reliable());
+                self.note_flow(&transaction.purpose, flow);
+                transaction.stage = Stage::Sent(Sent {
+                    machine,
+                    flow,
+                    payload: payload.clone(),
+                    others: others.to_vec(),
+                    resort,
+                });
+                if !is_ack {
+                    self.clients.insert(key, transaction);
+                }
+                self.transmit(now, flow, payload);
+            }
+            Err(what) => {
+                let purpose = transaction.purpose;
+                let outcome = Outcome::Failed(what);
+                self.conclude(now, &key, &transaction.request, purpose, outcome);
+            }
+        }
+    }
+
+    /// The flow to `to`, the request printed for it, and what to do should it fail.
+    fn choose_way(
+        &mut self,
+        now: Instant,
+        key: &ClientKey,
+        transaction: &mut ClientTransaction,
+        to: SocketAddr,
+    ) -> Result<(Flow, Vec<u8>, Resort), String> {
+        if transaction.hop.protocol == Protocol::Tcp {
+            let (flow, reused) = self.tcp_flow(now, to)?;
+            let payload = self.print(key, transaction, flow);
+            let resort = if reused {
+                Resort::Reconnect
+            } else {
+                Resort::Nothing
+            };
+            return Ok((flow, payload, resort));
+        }
+        let flow = self.udp_flow(to)?;
+        let payload = self.print(key, transaction, flow);
+        let too_large = payload.len() > MAX_DATAGRAM
+            && !transaction.hop.explicit
+            && transaction.request.method != Method::Ack
+            && self.peers.may_have_tcp(now, to);
+        if too_large && let Ok((flow, _)) = self.tcp_flow(now, to) {
+            let payload = self.print(key, transaction, flow);
+            let at = now + TCP_SILENCE;
+            return Ok((flow, payload, Resort::Udp { at }));
+        }
+        Ok((flow, payload, Resort::Nothing))
+    }
+
+    fn udp_flow(&self, to: SocketAddr) -> Result<Flow, String> {
+        socket_towards(&self.config.udp, &self.config.addresses, to.ip())
+            .map(|local| Flow::Udp { local, remote: to })
+            .ok_or_else(|| format!("no UDP socket reaches {to}"))
+    }
+
+    /// A connection, and whether it was there before.
+    fn tcp_flow(&mut self, now: Instant, to: SocketAddr) -> Result<(Flow, bool), String> {
+        let before = self.transmits.len();
+        let connection = self
+            .connections
+            .reach(now, to, &mut self.transmits)
+            .ok_or_else(|| "too many connections are open".to_owned())?;
+        let is_new = self.transmits.iter().skip(before).any(
+            |transmit| matches!(transmit, SipTransmit::Connect { connection: id, .. } if *id == connection),
+        );
+        let flow = Flow::Tcp {
+            connection,
+            remote: to,
+        };
+        Ok((flow, !is_new))
+    }
+
+    /// TCP was refused or silent: the same request on the same branch by UDP, so that a peer
+    /// that saw the first takes the second for a repetition.
+    pub(super) fn fall_back(&mut self, now: Instant, key: &ClientKey) {
+        let Some(mut transaction) = self.clients.remove(key) else {
+            return;
+        };
+        let Stage::Sent(sent) = &transaction.stage else {
+            return;
+        };
+        let to = sent.flow.remote();
+        self.peers.tcp_failed(now, to);
+        let unopened = match sent.flow {
+            Flow::Tcp { connection, .. } if !self.connections.is_open(connection) => {
+                Some(connection)
+            }
+            _ => None,
+        };
+        let mut targets = vec![to];
+        targets.extend_from_slice(&sent.others);
+        transaction.hop.protocol = Protocol::Udp;
+        self.dispatch(now, key.clone(), transaction, targets);
+        // Should it open after all, the request must not leave a second time.
+        if let Some(connection) = unopened
+            && self.connections.is_alive(connection)
+        {
+            self.connections.close(connection, &mut self.transmits);
+            self.clients_lost(now, connection, true);
+        }
+    }
+
+    /// A connection has gone; what was sent on it without an answer goes another way.
+    pub(super) fn clients_lost(&mut self, now: Instant, lost: ConnectionId, refused: bool) {
+        let hit: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, transaction)| match &transaction.stage {
+                Stage::Sent(sent) => {
+                    matches!(sent.flow, Flow::Tcp { connection, .. } if connection == lost)
+                        && sent.machine.is_unanswered()
+                }
+                Stage::Resolving { .. } => false,
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in hit {
+            self.client_lost(now, &key, refused);
+        }
+    }
+
+    fn client_lost(&mut self, now: Instant, key: &ClientKey, refused: bool) {
+        let Some(transaction) = self.clients.get(key) else {
+            return;
+        };
+        let Stage::Sent(sent) = &transaction.stage else {
+            return;
+        };
+        let targets = match sent.resort {
+            Resort::Udp { .. } => return self.fall_back(now, key),
+            Resort::Reconnect if !refused => {
+                let mut again = vec![sent.flow.remote()];
+                again.extend_from_slice(&sent.others);
+                again
+            }
+            Resort::Reconnect | Resort::Nothing => sent.others.clone(),
+        };
+        if targets.is_empty() {
+            let done = if refused { "refused" } else { "closed" };
+            let what = format!("{} has {done} the connection", sent.flow.remote());
+            return self.give_up(now, key, Outcome::Failed(what));
+        }
+        if let Some(transaction) = self.clients.remove(key) {
+            self.dispatch(now, key.clone(), transaction, targets);
+        }
+    }
+
+    /// Via, Max-Forwards, Contact: what depends on the way. Then the bytes.
+    fn print(
+        &mut self,
+        key: &ClientKey,
+        transaction: &mut ClientTransaction,
+        flow: Flow,
+    ) -> Vec<u8> {
+        let (host, port) = self.sent_by(flow.remote().ip());
+        let mut via = Via::new(flow.protocol().name(), host.into(), Some(port), &key.branch);
+        via.params.set("rport", None);
+        let explicit_tcp = transaction.hop.explicit && transaction.hop.protocol == Protocol::Tcp;
+        let contact = match transaction.request.method {
+            Method::Invite => Some(self.contact(flow.remote(), explicit_tcp).to_string()),
+            Method::Register => {
+                let uri = self.contact_uri(flow.remote(), explicit_tcp);
+                Some(self.register_contact(uri))
+            }
+            _ => None,
+        };
+        let headers = &mut transaction.request.headers;
+        headers.remove(HeaderName::Via);
+        headers.insert_front(HeaderName::Via, via.to_string());
+        if !headers.contains(HeaderName::MaxForwards) {
+            headers.push(HeaderName::MaxForwards, "70");
+            headers.push(HeaderName::UserAgent, &self.config.user_agent);
+        }
+        if let Some(contact) = contact {
+            headers.set(HeaderName::Contact, contact);
+        }
+        transaction.request.to_bytes()
+    }
+
+    /// The host and port that our Via names towards a peer; also for TCP the listening port
+    /// (RFC 3261 section 18.1.1).
+    fn sent_by(&self, to: IpAddr) -> (IpAddr, u16) {
+        match socket_towards(&self.config.udp, &self.config.addresses, to) {
+            Some(socket) => (
+                host_towards(socket, &self.config.addresses, to),
+                socket.port(),
+            ),
+            None => (to, 5060),
+        }
+    }
+
+    /// Our Contact URI as `peer` should use it: our public address, once that is known.
+    pub(crate) fn contact_uri(&self, peer: SocketAddr, tcp: bool) -> Uri {
+        let (host, port) = self.sent_by(peer.ip());
+        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+        let seen = self.peers.public(protocol, peer);
+        let address = match seen {
+            // Over TCP the port that a peer sees is the connection's, not the one we listen on;
+            // without a NAT in between, the latter is worth more.
+            Some(seen) if tcp && self.config.tcp_listen && seen.ip() == host => {
+                SocketAddr::new(host, port)
+            }
+            Some(seen) => seen,
+            None => SocketAddr::new(host, port),
+        };
+        let uri = Uri::sip(
+            Some(&self.config.contact_user),
+            Host::from(address.ip()),
+            Some(address.port()),
+        );
+        if tcp {
+            uri.with_param("transport", Some("tcp"))
+        } else {
+            uri
+        }
+    }
+
+    /// Our Contact header field.
+    pub(crate) fn contact(&self, peer: SocketAddr, tcp: bool) -> NameAddr {
+        let mut contact = NameAddr::new(self.contact_uri(peer, tcp));
+        if self.config.ice {
+            // RFC 5768 section 4.
+            contact.params.set("+sip.ice", None);
+        }
+        contact
+    }
+
+    /// The next hop of a request outside of a dialog, whose Route it gets: the outbound proxy
+    /// as preloaded route (RFC 3261 section 8.1.2), else the target itself.
+    pub(crate) fn first_hop(&self, request: &mut Request) -> Result<Hop, String> {
+        match &self.config.proxy {
+            Some(proxy) => {
+                let mut route = proxy.clone();
+                route.headers.clear();
+                if !route.is_loose_router() {
+                    route = route.with_param("lr", None);
+                }
+                let route = NameAddr::new(route);
+                request
+                    .headers
+                    .insert_front(HeaderName::Route, route.to_string());
+                Hop::of_uri(proxy)
+            }
+            None => Hop::of_uri(&request.uri),
+        }
+    }
+
+    /// Sends bytes on a flow; a connection that is gone is opened anew.
+    pub(super) fn transmit(&mut self, now: Instant, flow: Flow, payload: Vec<u8>) {
+        match flow {
+            Flow::Udp { local, remote } => self.transmits.push_back(SipTransmit::Datagram {
+                local,
+                to: remote,
+                payload,
+            }),
+            Flow::Tcp { connection, remote } => {
+                let connection = if self.connections.is_alive(connection) {
+                    Some(connection)
+                } else {
+                    self.connections.reach(now, remote, &mut self.transmits)
+                };
+                if let Some(connection) = connection {
+                    self.connections
+                        .send(now, connection, payload, &mut self.transmits);
+                }
+            }
+        }
+    }
+
+    /// Sends a response; over TCP to the port of the Via if its connection is gone
+    /// (RFC 3261 section 18.2.2).
+    pub(crate) fn transmit_reply(&mut self, now: Instant, reply: &ReplyPath, payload: Vec<u8>) {
+        let flow = match reply.flow {
+            Flow::Tcp { connection, .. } => Flow::Tcp {
+                connection,
+                remote: reply.reconnect,
+            },
+            udp @ Flow::Udp { .. } => udp,
+        };
+        // A client that is not there any more is no reason to connect without end: `reach`
+        // bounds the number and the time.
+        self.transmit(now, flow, payload);
+    }
+
+    pub(super) fn resolve(&mut self, query: super::QueryId, host: String) {
+        self.transmits
+            .push_back(SipTransmit::Resolve { query, host });
+    }
+}

@@ -1,0 +1,4 @@
+//! The user agent in virtual time: two or more endpoints on a virtual wire.
+
+mod calls;
+mod wire;

@@ -1,0 +1,511 @@
+//! Endpoints joined by a virtual wire whose clock jumps to the next wake-up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ringtrue_ice::{Gate, Ring, UnverifiedPolicy, UnverifiedReason};
+use ringtrue_sip::{
+    AuthCredentials, CallHandle, ConnectionId, DialogId, Endpoint, EndpointConfig, LocalAddress,
+    OutgoingInvite, QueryId, SipEvent, SipTransmit,
+};
+
+/// How long a message takes from one end to the other.
+pub const DELAY: Duration = Duration::from_millis(10);
+
+/// A leave to ring, for callers without ICE.
+pub fn ring() -> Ring {
+    Gate::without_ice()
+        .open_unverified(
+            UnverifiedReason::PeerWithoutIce,
+            UnverifiedPolicy::PeersWithoutIce,
+        )
+        .unwrap()
+}
+
+/// What a filter does with a message.
+pub enum Fate {
+    Pass,
+    Drop,
+    Become(Vec<u8>),
+}
+
+/// One message on the wire, as it was sent.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// Milliseconds since the beginning.
+    pub at: u64,
+    pub tcp: bool,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub text: String,
+}
+
+impl Sent {
+    pub fn first_line(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
+    }
+
+    /// The value of the first header field of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.text
+            .split("\r\n\r\n")
+            .next()?
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    pub fn body(&self) -> &str {
+        self.text
+            .split_once("\r\n\r\n")
+            .map_or("", |(_, body)| body)
+    }
+}
+
+/// How a node's host treats TCP connections to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tcp {
+    Accepts,
+    Refuses,
+    /// SYNs vanish.
+    Silent,
+}
+
+struct Node {
+    endpoint: Endpoint,
+    address: SocketAddr,
+    /// What the rest of the world sees instead of `address`.
+    public: SocketAddr,
+    events: Vec<SipEvent>,
+    tcp: Tcp,
+}
+
+enum Delivery {
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: Vec<u8>,
+    },
+    Connect {
+        node: usize,
+        id: ConnectionId,
+        to: SocketAddr,
+    },
+    Connected(usize, ConnectionId),
+    Refused(usize, ConnectionId),
+    Bytes(usize, ConnectionId, Vec<u8>),
+    Closed(usize, ConnectionId),
+    Resolved(usize, QueryId, String),
+}
+
+type Filter = Box<dyn FnMut(&Sent) -> Fate>;
+
+/// The wire and everything on it.
+pub struct Wire {
+    origin: Instant,
+    pub now: Instant,
+    nodes: Vec<Node>,
+    queue: BTreeMap<(Instant, u64), Delivery>,
+    sequence: u64,
+    /// Everything that was sent, lost or not.
+    pub log: Vec<Sent>,
+    filter: Option<Filter>,
+    /// The other end of each connection.
+    peers: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
+    /// TCP bytes are cut into pieces of this size.
+    pub segment: usize,
+    pub names: BTreeMap<String, Vec<SocketAddr>>,
+    /// Connection attempts, each once.
+    pub connects: Vec<(u64, SocketAddr)>,
+    cut: BTreeSet<(usize, ConnectionId)>,
+}
+
+/// `10.0.0.n:5060`
+pub fn address(n: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, u8::try_from(n).unwrap()], 5060))
+}
+
+pub fn config(n: usize, user: &str) -> EndpointConfig {
+    EndpointConfig {
+        udp: vec![SocketAddr::from(([0, 0, 0, 0], 5060))],
+        addresses: vec![LocalAddress {
+            ip: address(n).ip(),
+            prefix_len: 24,
+            default_route: true,
+        }],
+        user_agent: "Ringtrue-test".to_owned(),
+        aor: format!("<sip:{user}@example.com>").parse().unwrap(),
+        contact_user: user.to_owned(),
+        proxy: None,
+        credentials: None,
+        ice: true,
+        tcp_listen: true,
+    }
+}
+
+pub fn credentials() -> Option<AuthCredentials> {
+    Some(AuthCredentials {
+        user: "alice".to_owned(),
+        password: "secret".to_owned(),
+    })
+}
+
+impl Wire {
+    pub fn new() -> Self {
+        let origin = Instant::now();
+        Self {
+            origin,
+            now: origin,
+            nodes: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            log: Vec::new(),
+            filter: None,
+            peers: BTreeMap::new(),
+            segment: usize::MAX,
+            names: BTreeMap::new(),
+            connects: Vec::new(),
+            cut: BTreeSet::new(),
+        }
+    }
+
+    /// Two ordinary endpoints: 0 is alice at 10.0.0.1, 1 is bob at 10.0.0.2.
+    pub fn pair() -> Self {
+        let mut wire = Self::new();
+        wire.add(config(1, "alice"));
+        wire.add(config(2, "bob"));
+        wire
+    }
+
+    pub fn add(&mut self, config: EndpointConfig) -> usize {
+        let n = self.nodes.len();
+        let address = SocketAddr::new(config.addresses[0].ip, config.udp[0].port());
+        self.nodes.push(Node {
+            endpoint: Endpoint::new(config, 7 + n as u64, self.now),
+            address,
+            public: address,
+            events: Vec::new(),
+            tcp: Tcp::Accepts,
+        });
+        n
+    }
+
+    /// Puts a node behind a NAT that shows this address.
+    pub fn behind_nat(&mut self, node: usize, public: &str) {
+        self.nodes[node].public = public.parse().unwrap();
+    }
+
+    pub fn set_tcp(&mut self, node: usize, tcp: Tcp) {
+        self.nodes[node].tcp = tcp;
+    }
+
+    pub fn filter(&mut self, filter: impl FnMut(&Sent) -> Fate + 'static) {
+        self.filter = Some(Box::new(filter));
+    }
+
+    /// Loses the first `count` messages whose first line begins with `prefix`.
+    pub fn lose_first(&mut self, prefix: &'static str, mut count: usize) {
+        self.filter(move |sent| {
+            if sent.first_line().starts_with(prefix) && count > 0 {
+                count -= 1;
+                return Fate::Drop;
+            }
+            Fate::Pass
+        });
+    }
+
+    pub fn ms(&self) -> u64 {
+        self.now.duration_since(self.origin).as_millis() as u64
+    }
+
+    /// Gives a command to an endpoint and carries out what follows from it at once.
+    pub fn with<R>(&mut self, node: usize, f: impl FnOnce(&mut Endpoint, Instant) -> R) -> R {
+        let result = f(&mut self.nodes[node].endpoint, self.now);
+        self.drain(node);
+        result
+    }
+
+    /// A datagram from somewhere to somewhere, as if sent now.
+    pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, payload: impl Into<Vec<u8>>) {
+        let payload = payload.into();
+        self.put(Delivery::Datagram { from, to, payload });
+    }
+
+    /// Closes all connections of a node under it.
+    pub fn cut_connections(&mut self, node: usize) {
+        let mine: Vec<_> = self
+            .peers
+            .keys()
+            .filter(|(n, _)| *n == node)
+            .copied()
+            .collect();
+        for (n, id) in mine {
+            if let Some((peer, peer_id)) = self.peers.get(&(n, id)).copied() {
+                self.put(Delivery::Closed(n, id));
+                self.put(Delivery::Closed(peer, peer_id));
+            }
+        }
+    }
+
+    fn put(&mut self, delivery: Delivery) {
+        self.put_after(DELAY, delivery);
+    }
+
+    fn put_after(&mut self, delay: Duration, delivery: Delivery) {
+        self.sequence += 1;
+        self.queue
+            .insert((self.now + delay, self.sequence), delivery);
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some(transmit) = self.nodes[node].endpoint.poll_transmit() {
+            self.transmit(node, transmit);
+        }
+        while let Some(event) = self.nodes[node].endpoint.poll_event() {
+            self.nodes[node].events.push(event);
+        }
+    }
+
+    fn judge(
+        &mut self,
+        tcp: bool,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        let sent = Sent {
+            at: self.ms(),
+            tcp,
+            from,
+            to,
+            text: String::from_utf8_lossy(&payload).into_owned(),
+        };
+        let fate = self
+            .filter
+            .as_mut()
+            .map_or(Fate::Pass, |filter| filter(&sent));
+        self.log.push(sent);
+        match fate {
+            Fate::Pass => Some(payload),
+            Fate::Drop => None,
+            Fate::Become(other) => Some(other),
+        }
+    }
+
+    fn transmit(&mut self, node: usize, transmit: SipTransmit) {
+        let from = self.nodes[node].public;
+        match transmit {
+            SipTransmit::Datagram { to, payload, .. } => {
+                if let Some(payload) = self.judge(false, from, to, payload) {
+                    self.put(Delivery::Datagram { from, to, payload });
+                }
+            }
+            SipTransmit::Connect { connection, to } => {
+                self.connects.push((self.ms(), to));
+                let id = connection;
+                self.put(Delivery::Connect { node, id, to });
+            }
+            SipTransmit::Stream {
+                connection,
+                payload,
+            } => {
+                let Some((peer, id)) = self.peers.get(&(node, connection)).copied() else {
+                    return;
+                };
+                let to = self.nodes[peer].public;
+                if let Some(payload) = self.judge(true, from, to, payload) {
+                    for piece in payload.chunks(self.segment.min(65_000)) {
+                        self.put(Delivery::Bytes(peer, id, piece.to_vec()));
+                    }
+                }
+            }
+            SipTransmit::Close { connection } => {
+                self.cut.insert((node, connection));
+                if let Some((peer, id)) = self.peers.remove(&(node, connection)) {
+                    self.put(Delivery::Closed(peer, id));
+                }
+            }
+            SipTransmit::Resolve { query, host } => {
+                self.put(Delivery::Resolved(node, query, host));
+            }
+        }
+    }
+
+    fn node_at(&self, to: SocketAddr) -> Option<usize> {
+        self.nodes.iter().position(|node| node.public == to)
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let now = self.now;
+        match delivery {
+            Delivery::Datagram { from, to, payload } => {
+                if let Some(node) = self.node_at(to) {
+                    let local = self.nodes[node].endpoint.config().udp[0];
+                    self.with(node, |e, _| e.handle_datagram(now, local, from, &payload));
+                }
+            }
+            Delivery::Connect { node, id, to } => match self.node_at(to) {
+                _ if self.cut.contains(&(node, id)) => {}
+                Some(peer) if self.nodes[peer].tcp == Tcp::Accepts => {
+                    let peer_id = self.nodes[peer].endpoint.accepted_id();
+                    self.peers.insert((node, id), (peer, peer_id));
+                    self.peers.insert((peer, peer_id), (node, id));
+                    let mut source = self.nodes[node].public;
+                    source.set_port(40_000 + id.0 as u16);
+                    self.with(peer, |e, _| e.handle_accepted(now, peer_id, source));
+                    self.put(Delivery::Connected(node, id));
+                }
+                Some(peer) if self.nodes[peer].tcp == Tcp::Silent => {}
+                _ => self.put(Delivery::Refused(node, id)),
+            },
+            Delivery::Connected(node, id) => self.with(node, |e, _| e.handle_connected(now, id)),
+            Delivery::Refused(node, id) => self.with(node, |e, _| e.handle_closed(now, id, true)),
+            Delivery::Bytes(node, id, bytes) => {
+                self.with(node, |e, _| e.handle_stream(now, id, &bytes));
+            }
+            Delivery::Closed(node, id) => {
+                self.peers.remove(&(node, id));
+                self.with(node, |e, _| e.handle_closed(now, id, false));
+            }
+            Delivery::Resolved(node, query, host) => {
+                let addresses = self.names.get(&host).cloned().unwrap_or_default();
+                let ips = addresses.iter().map(SocketAddr::ip).collect();
+                self.with(node, |e, _| e.handle_resolved(now, query, ips));
+            }
+        }
+    }
+
+    /// Goes to the next wake-up, at most to `until`. `false`: nothing happens before that.
+    fn step(&mut self, until: Instant) -> bool {
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.endpoint.poll_timeout());
+        let wire = self.queue.keys().next().map(|(at, _)| *at);
+        let Some(next) = timers.chain(wire).min().filter(|at| *at <= until) else {
+            self.now = until;
+            return false;
+        };
+        self.now = next.max(self.now);
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let delivery = entry.remove();
+            self.deliver(delivery);
+        }
+        for node in 0..self.nodes.len() {
+            let timeout = self.nodes[node].endpoint.poll_timeout();
+            if timeout.is_some_and(|at| at <= self.now) {
+                self.with(node, |e, now| e.handle_timeout(now));
+                let again = self.nodes[node].endpoint.poll_timeout();
+                assert!(
+                    again.is_none_or(|at| at > self.now),
+                    "a timer that never moves"
+                );
+            }
+        }
+        true
+    }
+
+    pub fn run_for(&mut self, ms: u64) {
+        let until = self.now + Duration::from_millis(ms);
+        while self.step(until) {}
+    }
+
+    /// Runs until this event of a node comes and takes it out; earlier ones stay.
+    pub fn wait<T>(&mut self, node: usize, mut pick: impl FnMut(&SipEvent) -> Option<T>) -> T {
+        let until = self.now + Duration::from_secs(700);
+        loop {
+            let events = &mut self.nodes[node].events;
+            if let Some(at) = events.iter().position(|event| pick(event).is_some()) {
+                let event = events.remove(at);
+                return pick(&event).unwrap();
+            }
+            assert!(
+                self.step(until),
+                "the event never came; there were {:?}",
+                self.nodes[node].events
+            );
+        }
+    }
+
+    pub fn events(&mut self, node: usize) -> Vec<SipEvent> {
+        std::mem::take(&mut self.nodes[node].events)
+    }
+
+    /// When messages left `node` whose first line begins with `prefix`.
+    pub fn times(&self, node: usize, prefix: &str) -> Vec<u64> {
+        self.sent(node, prefix).iter().map(|sent| sent.at).collect()
+    }
+
+    pub fn sent(&self, node: usize, prefix: &str) -> Vec<&Sent> {
+        let from = self.nodes[node].public;
+        self.log
+            .iter()
+            .filter(|sent| sent.from == from && sent.first_line().starts_with(prefix))
+            .collect()
+    }
+
+    /// Everything that a stranger at `to` was sent, and forgets it.
+    pub fn received(&mut self, to: SocketAddr) -> Vec<Sent> {
+        self.log
+            .iter()
+            .filter(|sent| sent.to == to)
+            .cloned()
+            .collect()
+    }
+
+    // The usual steps of a call.
+
+    pub fn invite(&mut self, node: usize, target: &str, body: &str) -> CallHandle {
+        let target = target.parse().unwrap();
+        let invite = OutgoingInvite::new(target, body.as_bytes().to_vec());
+        self.with(node, |e, now| e.invite(now, invite))
+    }
+
+    /// Alice calls bob; gives alice's and bob's handles.
+    pub fn call(&mut self) -> (CallHandle, CallHandle) {
+        let alice = self.invite(0, "sip:bob@10.0.0.2", "offer");
+        let bob = self.incoming(1);
+        (alice, bob)
+    }
+
+    pub fn incoming(&mut self, node: usize) -> CallHandle {
+        self.wait(node, |event| match event {
+            SipEvent::Incoming { call, .. } => Some(*call),
+            _ => None,
+        })
+    }
+
+    pub fn accepted(&mut self, node: usize) -> (DialogId, Option<Vec<u8>>) {
+        self.wait(node, |event| match event {
+            SipEvent::Accepted { dialog, body } => Some((dialog.clone(), body.clone())),
+            _ => None,
+        })
+    }
+
+    pub fn confirmed(&mut self, node: usize) -> (DialogId, Option<Vec<u8>>) {
+        self.wait(node, |event| match event {
+            SipEvent::Confirmed { dialog, body } => Some((dialog.clone(), body.clone())),
+            _ => None,
+        })
+    }
+
+    /// A call without a 183 that stands; both dialogs.
+    pub fn connected(&mut self) -> (DialogId, DialogId) {
+        let (_, bob) = self.call();
+        self.with(1, |e, now| e.accept(now, bob, Some(b"answer".to_vec())))
+            .unwrap();
+        let alice = self.accepted(0).0;
+        let bob = self.confirmed(1).0;
+        (alice, bob)
+    }
+
+    pub fn refused(&mut self, node: usize) -> u16 {
+        self.wait(node, |event| match event {
+            SipEvent::Refused { status, .. } => Some(*status),
+            _ => None,
+        })
+    }
+}

@@ -1,6 +1,8 @@
 //! Where sound comes from and where it goes: tones, silence, WAV files and sound devices.
 
 mod rate;
+#[cfg(feature = "sound")]
+mod sound;
 mod tone;
 mod wav;
 
@@ -8,6 +10,8 @@ use std::path::PathBuf;
 
 use crate::FRAME;
 
+#[cfg(feature = "sound")]
+pub use self::sound::{CaptureDevice, PlaybackDevice};
 pub use self::tone::Tone;
 pub use self::wav::{WavSink, WavSource};
 
@@ -52,6 +56,11 @@ pub enum AudioError {
         /// Why not.
         reason: String,
     },
+    /// There is no sound system to ask.
+    #[error(
+        "{0}; calls work without: --audio-in FILE.wav, tone:440 or silence, --audio-out FILE.wav or null"
+    )]
+    NoSound(String),
     /// No microphone (or none of that name, or it cannot be opened).
     #[error(
         "{0}; `ringtrue devices` lists what there is; without a microphone use --audio-in FILE.wav, --audio-in tone:440 or --audio-in silence"
@@ -198,20 +207,35 @@ pub struct DeviceInfo {
     pub host: String,
 }
 
-/// The sound devices of this host, inputs first. Without the feature `sound`, and on a host
-/// without a sound system, an error that says so.
+/// The sound devices of this host, inputs first; an error where there is no sound system, and in a
+/// build without the feature `sound`. It asks the sound system and may take some milliseconds.
 pub fn devices() -> Result<Vec<DeviceInfo>, AudioError> {
-    Err(AudioError::Option(WITHOUT_SOUND.into()))
+    #[cfg(feature = "sound")]
+    return sound::devices();
+    #[cfg(not(feature = "sound"))]
+    Err(AudioError::NoSound(WITHOUT_SOUND.into()))
 }
 
 /// What a build without the feature `sound` says.
-const WITHOUT_SOUND: &str =
-    "this build has no sound devices (it was made without the feature \"sound\")";
+#[cfg(not(feature = "sound"))]
+const WITHOUT_SOUND: &str = "this build of Ringtrue has no sound devices";
 
+#[cfg(feature = "sound")]
+fn open_capture(name: Option<&str>) -> Result<Box<dyn Source>, AudioError> {
+    Ok(Box::new(CaptureDevice::open(name)?))
+}
+
+#[cfg(feature = "sound")]
+fn open_playback(name: Option<&str>) -> Result<Box<dyn Sink>, AudioError> {
+    Ok(Box::new(PlaybackDevice::open(name)?))
+}
+
+#[cfg(not(feature = "sound"))]
 fn open_capture(_name: Option<&str>) -> Result<Box<dyn Source>, AudioError> {
     Err(AudioError::Input(WITHOUT_SOUND.into()))
 }
 
+#[cfg(not(feature = "sound"))]
 fn open_playback(_name: Option<&str>) -> Result<Box<dyn Sink>, AudioError> {
     Err(AudioError::Output(WITHOUT_SOUND.into()))
 }

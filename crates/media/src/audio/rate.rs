@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+#[cfg(feature = "sound")]
+use rubato::Adjustable;
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{
-    Adjustable, Async, FixedAsync, Resampler, SincInterpolationParameters, SincInterpolationType,
+    Async, FixedAsync, Resampler, SincInterpolationParameters, SincInterpolationType,
     WindowFunction,
 };
 
@@ -59,7 +61,7 @@ impl Converter {
     }
 
     /// Makes the output longer (`relative` above 1) or shorter, by up to 2 %.
-    #[allow(dead_code)]
+    #[cfg(feature = "sound")]
     pub(crate) fn trim(&mut self, relative: f64) {
         if let Some(resampler) = &mut self.resampler {
             let relative = relative.clamp(1.0 / MOST_TRIM, MOST_TRIM);

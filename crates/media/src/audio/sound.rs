@@ -1,0 +1,267 @@
+//! Sound devices, by cpal.
+//!
+//! The sound system calls back on threads of its own; these callbacks only move samples between
+//! the device and a lock-free ring, and neither allocate nor wait. The other end of the ring is
+//! read or written every 20 ms by the owner, whose clock is not the device's: a [`Level`] watches
+//! how full the ring is and trims the resampling by parts of a percent, so that it neither runs
+//! dry nor over.
+
+mod capture;
+mod playback;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cpal::traits::{DeviceTrait, HostTrait};
+use cpal::{BufferSize, Device, ErrorKind, Host, SampleFormat, StreamConfig};
+
+use super::{AudioError, DeviceInfo, DeviceKind};
+use crate::SAMPLE_RATE;
+
+pub use self::capture::CaptureDevice;
+pub use self::playback::PlaybackDevice;
+
+/// The sound system that is asked first, where it runs: it shares devices, and its latency is a
+/// sixth of what ALSA's default gives.
+const PREFERRED: &str = "PulseAudio";
+/// Devices that are not paced by any clock.
+const UNPACED: [&str; 1] = ["null"];
+
+/// The sound systems that answer, the preferred one first.
+fn hosts() -> Vec<Host> {
+    quiet();
+    let mut ids = cpal::available_hosts();
+    ids.sort_by_key(|id| id.name() != PREFERRED);
+    ids.into_iter()
+        .filter_map(|id| cpal::host_from_id(id).ok())
+        .collect()
+}
+
+/// ALSA writes to standard error whatever it tries in vain: for this thread it shall not.
+fn quiet() {
+    #[cfg(target_os = "linux")]
+    {
+        // It is kept by the thread; a failure only means that ALSA goes on talking.
+        let _ = alsa::Output::local_error_handler();
+    }
+}
+
+/// The devices of the first sound system that has any.
+pub(super) fn devices() -> Result<Vec<DeviceInfo>, AudioError> {
+    let mut reached = false;
+    for host in hosts() {
+        reached = true;
+        let mut devices = list(&host, DeviceKind::Input);
+        devices.extend(list(&host, DeviceKind::Output));
+        if !devices.is_empty() {
+            return Ok(devices);
+        }
+    }
+    match reached {
+        true => Ok(Vec::new()),
+        false => Err(AudioError::NoSound(
+            "no sound system is running here".into(),
+        )),
+    }
+}
+
+fn list(host: &Host, kind: DeviceKind) -> Vec<DeviceInfo> {
+    let default = default(host, kind).and_then(|device| id(&device));
+    let Ok(devices) = host.devices() else {
+        return Vec::new();
+    };
+    devices
+        .filter(|device| match kind {
+            DeviceKind::Input => device.supports_input(),
+            DeviceKind::Output => device.supports_output(),
+        })
+        .filter_map(|device| {
+            let id = id(&device)?;
+            Some(DeviceInfo {
+                name: name(&device).unwrap_or_else(|| id.clone()),
+                kind,
+                default: default.as_ref() == Some(&id),
+                host: host.id().name().to_owned(),
+                id,
+            })
+        })
+        .filter(|device| !UNPACED.contains(&device.id.as_str()))
+        .collect()
+}
+
+fn default(host: &Host, kind: DeviceKind) -> Option<Device> {
+    match kind {
+        DeviceKind::Input => host.default_input_device(),
+        DeviceKind::Output => host.default_output_device(),
+    }
+}
+
+fn id(device: &Device) -> Option<String> {
+    Some(device.id().ok()?.id().to_owned())
+}
+
+fn name(device: &Device) -> Option<String> {
+    Some(device.description().ok()?.name().to_owned())
+}
+
+/// The device of this name: an id (also with its sound system before a colon, as `alsa:hw:0,0`) or
+/// what a person reads; without a name the default one.
+fn find(wanted: Option<&str>, kind: DeviceKind) -> Result<Device, String> {
+    let (article, what) = match kind {
+        DeviceKind::Input => ("a microphone", "input"),
+        DeviceKind::Output => ("a speaker", "output"),
+    };
+    let hosts = hosts();
+    let Some(wanted) = wanted else {
+        let mut found = hosts.iter().filter_map(|host| default(host, kind));
+        return found
+            .next()
+            .ok_or_else(|| format!("there is no sound device to use as {article}"));
+    };
+    let (mut by_id, mut by_name) = (None, None);
+    for device in hosts
+        .iter()
+        .filter_map(|host| host.devices().ok())
+        .flatten()
+    {
+        let fits = match kind {
+            DeviceKind::Input => device.supports_input(),
+            DeviceKind::Output => device.supports_output(),
+        };
+        let full = device
+            .id()
+            .ok()
+            .map(|id| id.to_string().to_ascii_lowercase());
+        if !fits {
+            continue;
+        }
+        if id(&device).as_deref() == Some(wanted) || full == Some(wanted.to_ascii_lowercase()) {
+            by_id.get_or_insert(device);
+        } else if name(&device).as_deref() == Some(wanted) {
+            by_name.get_or_insert(device);
+        }
+    }
+    by_id
+        .or(by_name)
+        .ok_or_else(|| format!("there is no sound device \"{wanted}\" for {what}"))
+}
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    config: StreamConfig,
+    sample: SampleFormat,
+}
+
+/// The formats to try, the best one first: 48 kHz, few channels, a small fixed buffer; then what
+/// the device itself proposes.
+fn formats(device: &Device, kind: DeviceKind) -> Vec<Format> {
+    let ranges: Vec<_> = match kind {
+        DeviceKind::Input => device.supported_input_configs().map(Iterator::collect),
+        DeviceKind::Output => device.supported_output_configs().map(Iterator::collect),
+    }
+    .unwrap_or_default();
+    let proposed = match kind {
+        DeviceKind::Input => device.default_input_config(),
+        DeviceKind::Output => device.default_output_config(),
+    };
+    let best = ranges
+        .into_iter()
+        .filter_map(|range| range.try_with_sample_rate(SAMPLE_RATE))
+        .filter(|config| preference(config.sample_format()).is_some())
+        .min_by_key(|config| (config.channels(), preference(config.sample_format())));
+    let mut formats = Vec::new();
+    for supported in best.into_iter().chain(proposed.ok()) {
+        let mut config = supported.config();
+        for buffer_size in [
+            BufferSize::Fixed(config.sample_rate / 100),
+            BufferSize::Default,
+        ] {
+            config.buffer_size = buffer_size;
+            formats.push(Format {
+                config,
+                sample: supported.sample_format(),
+            });
+        }
+    }
+    formats
+}
+
+fn preference(format: SampleFormat) -> Option<u8> {
+    match format {
+        SampleFormat::F32 => Some(0),
+        SampleFormat::I16 => Some(1),
+        SampleFormat::I32 => Some(2),
+        SampleFormat::I24 => Some(3),
+        SampleFormat::U8 => Some(4),
+        _ => None,
+    }
+}
+
+/// Whether the device is still there: set by the error callback.
+#[derive(Clone, Debug, Default)]
+struct Lost(Arc<AtomicBool>);
+
+impl Lost {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// What the device's error callback does.
+    fn watcher(&self) -> impl FnMut(cpal::Error) + Send + 'static {
+        let lost = self.0.clone();
+        move |error| {
+            // An overrun is heard, but not the end.
+            let passing = matches!(
+                error.kind(),
+                ErrorKind::Xrun | ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied
+            );
+            tracing::debug!(%error, passing, "sound device");
+            if !passing {
+                lost.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Steers the ratio of a resampler so that a ring keeps its level.
+#[derive(Debug)]
+struct Level {
+    /// The wanted level in samples.
+    target: f64,
+    smoothed: Option<f64>,
+}
+
+/// The weight of one reading: readings come every 20 ms and jump by a whole device period.
+const SMOOTHING: f64 = 1.0 / 50.0;
+/// A level off by its whole target trims by this,
+const GAIN: f64 = 0.005;
+/// and nothing trims more: 0.4 % are 7 cents.
+const MOST: f64 = 0.004;
+
+impl Level {
+    fn new(target: f64) -> Level {
+        Level {
+            target,
+            smoothed: None,
+        }
+    }
+
+    /// Takes a reading and says by how much the level should rise (above 1) or fall.
+    fn correct(&mut self, level: usize) -> f64 {
+        let level = level as f64;
+        let smoothed = self
+            .smoothed
+            .map_or(level, |old| old + (level - old) * SMOOTHING);
+        self.smoothed = Some(smoothed);
+        1.0 + ((self.target - smoothed) / self.target * GAIN).clamp(-MOST, MOST)
+    }
+
+    /// The level jumped, and is the wanted one again.
+    fn reset(&mut self) {
+        self.smoothed = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::server::{Identity, MAX_SERVERS, ServerKey, ServerTransaction};
 use super::{CallHandle, DialogId, Endpoint};
 use crate::call::{ALLOW, Stage};
-use crate::message::{HeaderName, Method, Request, Response, StatusCode};
+use crate::message::{HeaderName, MediaType, Method, Request, Response, StatusCode};
 use crate::transport::{Flow, ReplyPath};
 
 impl Endpoint {
@@ -84,6 +84,14 @@ impl Endpoint {
                 .headers
                 .push(HeaderName::Unsupported, strange.join(", "));
             return Some(response);
+        }
+        // RFC 3261 section 20.1: without Accept, or with SDP among it, we can answer.
+        let takes_sdp = request.headers.accept().is_none_or(|accepted| {
+            let sdp_in = |m: &MediaType| m.is_sdp() || m.is("application", "*") || m.is("*", "*");
+            accepted.iter().any(sdp_in)
+        });
+        if request.method == Method::Invite && !takes_sdp {
+            return self.response(key, request, 406);
         }
         self.inspect_body(key, request)
     }
@@ -244,11 +252,18 @@ impl Endpoint {
 
     /// A response to bytes that are no proper request.
     pub(super) fn handle_faulty(&mut self, now: Instant, mut response: Response, flow: Flow) {
-        let Ok(mut via) = response.headers.top_via() else {
-            return;
+        let reply = match response.headers.top_via() {
+            Ok(mut via) => {
+                let reply = ReplyPath::of_request(&mut via, flow);
+                response.headers.set_top_via(&via);
+                reply
+            }
+            // The Via itself may be the fault; the bytes came from somewhere all the same.
+            Err(_) => ReplyPath {
+                flow,
+                reconnect: flow.remote(),
+            },
         };
-        let reply = ReplyPath::of_request(&mut via, flow);
-        response.headers.set_top_via(&via);
         response
             .headers
             .push(HeaderName::Server, &self.config.user_agent);

@@ -155,6 +155,12 @@ impl World {
         interfaces.map(|interface| interface.address).collect()
     }
 
+    /// The network that an address of a host is in.
+    pub fn network_of(&self, host: HostId, address: IpAddr) -> Option<NetworkId> {
+        let interface = self.topology.interface(host, address);
+        interface.map(|(_, interface)| interface.network)
+    }
+
     /// The one-way delay between two hosts through the innermost network that both are present
     /// in; the delays of the lines come on top. Interfaces added later do not have it.
     pub fn set_delay_between(&mut self, a: HostId, b: HostId, delay: Duration) {

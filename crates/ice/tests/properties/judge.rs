@@ -1,0 +1,62 @@
+//! What must hold of every world.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::trial::{Answer, Outcome};
+
+/// A phone's agents together begin a transaction no more often (RFC 8445 section 14.2).
+const PHONE_TA: Duration = Duration::from_millis(5);
+
+/// What does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Violation {
+    /// The ghost ring: a proof where media cannot flow both ways, or before a peer that does not
+    /// hold our answer.
+    ProofWithoutAPath { side: usize },
+    /// A path exists and no proof came, or no pair was selected.
+    Missed { side: usize },
+    /// The two selected pairs are not one path.
+    DifferentPairs { component: usize },
+    /// Two new transactions came closer than Ta, or than 5 ms.
+    TooFast { side: usize },
+    /// Consent was lost, though nothing got worse.
+    LostConsent { side: usize },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// All that is wrong with an outcome; nothing, if all is well.
+pub fn judge(outcome: &Outcome) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let path_exists = outcome.path_exists();
+    let may_prove = path_exists && !outcome.plan.answer.forbids_a_proof();
+    let must_prove = path_exists && outcome.plan.answer == Answer::Arrives;
+    for (side, peer) in outcome.peers.iter().enumerate() {
+        if peer.log.proven.is_some() && !may_prove {
+            violations.push(Violation::ProofWithoutAPath { side });
+        }
+        if must_prove && (peer.log.proven.is_none() || peer.log.selected.is_none()) {
+            violations.push(Violation::Missed { side });
+        }
+        if peer.log.consent_lost {
+            violations.push(Violation::LostConsent { side });
+        }
+        let too_fast = |gap: Option<Duration>, least| gap.is_some_and(|gap| gap < least);
+        let ta = outcome.ta[side];
+        if too_fast(peer.shortest_gap, PHONE_TA) || too_fast(peer.shortest_check_gap, ta) {
+            violations.push(Violation::TooFast { side });
+        }
+    }
+    let both_selected = outcome.peers.iter().all(|peer| peer.log.selected.is_some());
+    for (component, carries) in outcome.carries.iter().enumerate() {
+        if both_selected && *carries != [true; 2] {
+            violations.push(Violation::DifferentPairs { component });
+        }
+    }
+    violations
+}

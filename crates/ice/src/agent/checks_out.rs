@@ -183,9 +183,13 @@ impl Agent {
         (base, from): (SocketAddr, SocketAddr),
         response: &Binding<'_>,
     ) -> bool {
-        if self.transactions.get(response.id()).is_none() {
+        let Some(known) = self.transactions.get(response.id()) else {
             return false;
-        }
+        };
+        let symmetric = known.to == from && known.base == base;
+        // A pair that is valid is not failed by an answer that somebody plays again from elsewhere;
+        // the nominating check is still answered from where it went, or times out.
+        let is_check = known.purpose == Purpose::Check;
         // RFC 8489 section 9.1.4: without integrity, as if it had never been received. That goes
         // for errors too: a stranger's 400 must not end a check.
         if matches!(self.phase, Phase::Lost)
@@ -193,11 +197,14 @@ impl Agent {
         {
             return true;
         }
+        if !symmetric && !is_check {
+            return true;
+        }
         let Some(transaction) = self.transactions.take(response.id()) else {
             return true;
         };
         // RFC 8445 section 7.2.5.2.1.
-        if transaction.to != from || transaction.base != base {
+        if !symmetric {
             self.check_failed(now, &transaction);
             return true;
         }

@@ -150,3 +150,27 @@ fn a_proof_exactly_where_a_path_exists() {
         }
     }
 }
+
+/// What is wrong on purpose is noticed, each time in the way it is wrong, and within a tenth of
+/// the worlds.
+#[test]
+fn the_judge_notices_every_mutant() {
+    let proof = |violation: &Violation| matches!(violation, Violation::ProofWithoutAPath { .. });
+    let missed = |violation: &Violation| matches!(violation, Violation::Missed { .. });
+    let mutants: [(Mutant, &dyn Fn(&Violation) -> bool); 4] = [
+        (Mutant::FilterIgnored, &proof),
+        (Mutant::TriggeredChecksOff, &missed),
+        (Mutant::ProofAfterOneDirection, &proof),
+        (Mutant::ProofWithoutThePeersRequest, &proof),
+    ];
+    for (mutant, expected) in mutants {
+        let found = (1..=WORLDS / 10).find(|seed| {
+            let violations = judge(&run(*seed, Some(mutant)));
+            violations.iter().any(expected)
+        });
+        let seed = found.unwrap_or_else(|| panic!("{mutant:?} goes unnoticed"));
+        println!("{mutant:?} is noticed in world {seed}");
+        let healthy = judge(&run(seed, None));
+        assert_eq!(healthy, [], "world {seed} is well without the mutant");
+    }
+}

@@ -27,6 +27,8 @@ fn phone_line(event: &PhoneEvent) -> Option<String> {
             Some(status) => format!("Registration failed: {status} {reason}."),
             None => format!("Registration failed: {reason}."),
         },
+        // Sets that are held ready for calls to come are no part of the story.
+        EventKind::Gathered { .. } if event.call.is_none() => return None,
         EventKind::Gathered { candidates, took } => format!(
             "Gathered {} in {} ms.",
             counted(

@@ -1,0 +1,241 @@
+//! Two real processes on one host, without any server.
+//!
+//! ```text
+//!   ringtrue call  ---- 127.0.0.1 ----  ringtrue listen
+//!   hears 440 Hz                        hears 880 Hz
+//! ```
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Place, Process, assert_order, first, names};
+use ringtrue_media::tone;
+use serde_json::{Value, json};
+
+/// Starts bob, and gives him with the address that he listens on.
+fn bob(place: &Place, options: &str) -> (Process, String) {
+    let line = format!("listen --bind 127.0.0.1:0 --json {options}");
+    let mut bob = place.start(&line);
+    let listening = bob.event("listening");
+    let address = listening["sip"].as_str().expect("an address").to_owned();
+    (bob, address)
+}
+
+/// Starts alice, who calls bob.
+fn alice(place: &Place, address: &str, options: &str) -> Process {
+    place.start(&format!(
+        "call sip:bob@{address} --bind 127.0.0.1 --json {options}"
+    ))
+}
+
+const QUIET: &str = "--audio-in silence --audio-out null";
+const SOON: Duration = Duration::from_secs(20);
+
+/// A recording must hold this tone for 4.5 s without a gap over 40 ms.
+fn assert_heard(file: &str, hz: f64) {
+    let mut wav = hound::WavReader::open(file).expect("a finished WAV file");
+    let spec = wav.spec();
+    assert_eq!(spec.channels, 1);
+    let samples: Vec<i16> = wav.samples::<i16>().map(|sample| sample.unwrap()).collect();
+    let report = tone::measure(&samples, hz, spec.sample_rate, 0.05);
+    assert!(report.seconds >= 4.5, "{file}, {hz} Hz: {report:?}");
+    assert!(report.longest_gap_ms <= 40.0, "{file}, {hz} Hz: {report:?}");
+}
+
+/// What every line of JSON has.
+fn assert_schema(events: &[Value]) {
+    assert_eq!(events[0]["event"], "start");
+    assert_eq!(events[0]["schema"], 1);
+    let mut last = 0.0;
+    for event in events {
+        let t_ms = event["t_ms"].as_f64().expect("t_ms is a number");
+        assert!(t_ms >= 0.0, "{event}");
+        last = f64::max(last, t_ms);
+        let time = event["time"].as_str().expect("time is text");
+        assert!(time.len() == 27 && time.ends_with('Z'), "{event}");
+    }
+    assert!(last < 60_000.0);
+    for name in ["ringing", "answered", "ended", "path_validated"] {
+        let event = first(events, name);
+        assert!(event["call"].is_string(), "{event}");
+        assert!(event["dialog"].is_string(), "{event}");
+    }
+}
+
+#[test]
+fn a_call_rings_after_the_proof_and_both_are_heard() {
+    let place = Place::new("loopback");
+    let (mut bob, address) = bob(
+        &place,
+        "--answer after:1 --audio-in tone:440 --audio-out bob.wav --once",
+    );
+    let mut alice = alice(
+        &place,
+        &address,
+        "--audio-in tone:880 --audio-out alice.wav --duration 5",
+    );
+    let codes = (alice.wait(SOON), bob.wait(SOON));
+    let (heard_alice, heard_bob) = (alice.events(), bob.events());
+    assert_eq!(
+        codes,
+        (0, 0),
+        "{:?}\n{:?}",
+        names(&heard_alice),
+        names(&heard_bob)
+    );
+    for events in [&heard_alice, &heard_bob] {
+        assert_schema(events);
+        let order = [
+            "invite",
+            "path_validated",
+            "ringing",
+            "answered",
+            "media",
+            "ended",
+        ];
+        assert_order(events, &order);
+        assert_eq!(first(events, "ringing")["verified"], true);
+        assert_eq!(
+            names(events)
+                .iter()
+                .filter(|name| **name == "path_validated")
+                .count(),
+            1
+        );
+        let directions: Vec<&Value> = events
+            .iter()
+            .filter(|event| event["event"] == "media")
+            .map(|event| &event["direction"])
+            .collect();
+        assert!(directions.contains(&&json!("sent")) && directions.contains(&&json!("received")));
+        let ended = first(events, "ended");
+        assert!(
+            (4.9..5.5).contains(&ended["seconds"].as_f64().unwrap()),
+            "{ended}"
+        );
+        assert!(ended["rx_packets"].as_u64().unwrap() >= 240, "{ended}");
+    }
+    assert_eq!(first(&heard_alice, "ended")["reason"], "duration-over");
+    assert_eq!(
+        first(&heard_alice, "invite")["call"],
+        first(&heard_bob, "invite")["call"]
+    );
+    assert_heard(&place.path("alice.wav"), 440.0);
+    assert_heard(&place.path("bob.wav"), 880.0);
+}
+
+#[test]
+fn a_caller_who_gives_up_leaves_a_missed_call() {
+    let place = Place::new("gives-up");
+    let (mut bob, address) = bob(&place, &format!("--answer never --once {QUIET}"));
+    let mut alice = alice(&place, &address, QUIET);
+    alice.event("ringing");
+    alice.signal("INT");
+    assert_eq!(alice.wait(SOON), 130);
+    assert_eq!(first(&alice.events(), "ended")["reason"], "cancelled");
+    bob.wait(SOON);
+    let events = bob.events();
+    assert_order(&events, &["ringing", "missed", "ended"]);
+    assert_eq!(first(&events, "missed")["reason"], "cancelled");
+}
+
+#[test]
+fn an_interrupted_talk_is_hung_up_in_order() {
+    let place = Place::new("interrupted");
+    let (mut bob, address) = bob(
+        &place,
+        "--answer auto --once --audio-in silence --audio-out b.wav",
+    );
+    let mut alice = alice(&place, &address, "--audio-in tone:880 --audio-out a.wav");
+    alice.hears();
+    bob.hears();
+    alice.signal("INT");
+    assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
+    let ended = first(&bob.events(), "ended").clone();
+    assert_eq!(
+        (&ended["reason"], &ended["by"]),
+        (&json!("hung-up"), &json!("remote"))
+    );
+    // Both files were completed.
+    for file in ["a.wav", "b.wav"] {
+        assert!(hound::WavReader::open(place.path(file)).is_ok(), "{file}");
+    }
+}
+
+#[test]
+fn a_second_interrupt_leaves_at_once_with_a_complete_file() {
+    let place = Place::new("second");
+    let (mut bob, address) = bob(&place, "--answer auto --audio-in tone:440 --audio-out null");
+    let mut alice = alice(&place, &address, "--audio-in silence --audio-out a.wav");
+    alice.event("stats");
+    // Bob falls silent: nobody will answer alice's BYE.
+    bob.signal("STOP");
+    alice.signal("INT");
+    std::thread::sleep(Duration::from_millis(200));
+    alice.signal("INT");
+    let code = alice.wait(Duration::from_secs(2));
+    bob.signal("CONT");
+    assert_eq!(code, 130);
+    let wav = hound::WavReader::open(place.path("a.wav")).expect("a complete file");
+    assert!(wav.duration() > 0);
+    bob.signal("TERM");
+    assert_eq!(bob.wait(SOON), 0);
+}
+
+#[test]
+fn waiting_ends_in_order_on_a_signal() {
+    for signal in ["INT", "TERM"] {
+        let place = Place::new(&format!("waiting-{signal}"));
+        let (mut bob, _) = bob(&place, &format!("--answer never {QUIET}"));
+        bob.signal(signal);
+        assert_eq!(bob.wait(Duration::from_secs(5)), 0);
+        assert_eq!(bob.errors(), "");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    let place = Place::new("pipe");
+    let (mut bob, address) = bob(&place, &format!("--answer auto --once {QUIET}"));
+    // Alice's reader leaves while they talk.
+    let mut command = place.command(&format!(
+        "call sip:bob@{address} --bind 127.0.0.1 --json {QUIET}"
+    ));
+    let mut alice = command.spawn().expect("the program starts");
+    let mut reader = std::io::BufReader::new(alice.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("stats") {
+        line.clear();
+        let read = std::io::BufRead::read_line(&mut reader, &mut line).expect("readable");
+        assert!(read > 0, "no talk");
+    }
+    drop(reader);
+    // She hangs up, so that bob's call ends, too.
+    assert_eq!(bob.wait(SOON), 0);
+    let output = alice.wait_with_output().expect("an end");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_caller_without_ice_rings_unverified_or_not_at_all() {
+    let place = Place::new("no-ice");
+    let (mut open, address) = bob(&place, &format!("--answer auto --once {QUIET}"));
+    let mut caller = alice(&place, &address, &format!("--no-ice --duration 1 {QUIET}"));
+    assert_eq!((caller.wait(SOON), open.wait(SOON)), (0, 0));
+    assert_eq!(first(&open.events(), "ringing")["verified"], false);
+
+    let (mut strict, address) = bob(
+        &place,
+        &format!("--answer auto --once --require-ice {QUIET}"),
+    );
+    let mut caller = alice(&place, &address, &format!("--no-ice {QUIET}"));
+    assert_eq!(caller.wait(SOON), 4);
+    let events = caller.events();
+    let ended = first(&events, "ended");
+    assert_eq!(ended["status"], 421, "{ended}");
+    strict.signal("TERM");
+    strict.wait(SOON);
+    assert!(!names(&strict.events()).contains(&"ringing"));
+}

@@ -126,7 +126,6 @@ impl Starts {
 #[derive(Debug)]
 pub struct PeerOutcome {
     pub log: Log,
-    pub paths: Vec<Option<Path>>,
     pub shortest_gap: Option<Duration>,
     pub shortest_check_gap: Option<Duration>,
 }
@@ -188,9 +187,8 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
         .collect();
     let mut starts = starts.lock().expect("one thread");
     let [left, right] = peers;
-    let peers = [(left, 0), (right, 1)].map(|((log, paths), side)| PeerOutcome {
+    let peers = [(left, 0), (right, 1)].map(|((log, _), side)| PeerOutcome {
         log,
-        paths,
         shortest_gap: starts[side].shortest.take(),
         shortest_check_gap: starts[side].shortest_check.take(),
     });

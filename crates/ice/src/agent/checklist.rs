@@ -349,10 +349,13 @@ impl Checklist {
     }
 
     /// The pair for the next dense re-check, and when it is ready: the one whose latest check is
-    /// longest ago among those that could still improve on `best` of their component.
+    /// longest ago among those that could still improve on `best` of their component. A Frozen
+    /// pair behind a filter counts as checked at the start: without mux, the peer's filter towards component 2 is
+    /// not to stay shut because the pair of component 1 that shares its foundation goes nowhere.
     pub(super) fn next_recheck(
         &self,
         candidates: &Candidates,
+        started: Instant,
         best: impl Fn(ComponentId) -> Option<u64>,
     ) -> Option<(Instant, PairId)> {
         self.pairs
@@ -367,6 +370,7 @@ impl Checklist {
                     };
                     Some((ready, pair.id))
                 }
+                PairState::Frozen if candidates.may_be_filtered(pair) => Some((started, pair.id)),
                 _ => None,
             })
             .min()

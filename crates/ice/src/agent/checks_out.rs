@@ -68,18 +68,18 @@ impl Agent {
     }
 
     fn next_recheck(&self) -> Option<(Instant, PairId)> {
-        self.checklist.next_recheck(&self.candidates, |component| {
-            self.valid.in_use(component).map(|valid| {
-                // A component that has its nominated pair is done.
-                if valid.nominated {
-                    u64::MAX
-                } else {
-                    self.checklist
-                        .get(valid.via)
-                        .map_or(valid.priority, |pair| pair.priority)
-                }
+        let best = |component| {
+            let valid = self.valid.in_use(component)?;
+            let pair = self.checklist.get(valid.via)?;
+            // A component that has its nominated pair is done.
+            Some(if valid.nominated {
+                u64::MAX
+            } else {
+                pair.priority
             })
-        })
+        };
+        self.checklist
+            .next_recheck(&self.candidates, self.started, best)
     }
 
     /// Does it. True if that was a dense re-check.

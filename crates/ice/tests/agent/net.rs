@@ -142,7 +142,6 @@ pub struct Packet {
 pub enum Fate {
     Pass,
     Drop,
-    Replace(Vec<u8>),
 }
 
 /// One phone: its session, and all that it reported.
@@ -271,12 +270,12 @@ impl Net {
     }
 
     fn chance(&mut self) -> u64 {
-        // A 64-bit linear congruential generator; its high bits are good enough for loss.
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % 100
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % 100
     }
 
     /// Both gather from the STUN server; the clock goes on until they are done.
@@ -302,11 +301,10 @@ impl Net {
         {
             assert!(self.step(self.now + ms(1000)), "gathering ends");
         }
-        let gathered = [ALICE, BOB].map(|index| {
+        [ALICE, BOB].map(|index| {
             let gatherer = self.peers[index].gatherer.take().unwrap();
             gatherer.gathered()
-        });
-        gathered
+        })
     }
 
     /// Gathers and makes the sessions: alice offers, bob answers. Time starts anew.
@@ -461,14 +459,13 @@ impl Net {
         }
     }
 
-    fn send(&mut self, mut packet: Packet) {
+    fn send(&mut self, packet: Packet) {
         let elapsed = self.elapsed();
         self.sent.push((elapsed, packet.clone()));
         if let Some(tap) = &mut self.tap {
             match tap(elapsed, &packet) {
                 Fate::Pass => {}
                 Fate::Drop => return,
-                Fate::Replace(payload) => packet.payload = payload,
             }
         }
         if self.loss > 0 && self.chance() < self.loss {
@@ -490,6 +487,21 @@ impl Net {
         self.sequence += 1;
         self.flying
             .insert((self.now + self.delay, self.sequence), (from, to, payload));
+    }
+
+    /// Hands a datagram to a phone's socket, past all networks.
+    pub fn inject(
+        &mut self,
+        index: usize,
+        component: ComponentId,
+        from: SocketAddr,
+        payload: &[u8],
+    ) -> bool {
+        let (now, peer) = (self.now, &mut self.peers[index]);
+        let base = peer.base(component);
+        let taken = peer.session_mut().handle_datagram(now, base, from, payload);
+        self.pump();
+        taken
     }
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {

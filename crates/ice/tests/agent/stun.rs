@@ -20,7 +20,6 @@ pub const ICE_CONTROLLING: u16 = 0x802a;
 pub struct Read {
     pub class: MessageClass,
     pub id: u128,
-    pub username: Option<String>,
     pub use_candidate: bool,
     pub controlling: bool,
     pub error: Option<u16>,
@@ -33,10 +32,6 @@ pub fn read(payload: &[u8]) -> Read {
     Read {
         class: message.class(),
         id: message.transaction_id().into(),
-        username: message
-            .attribute::<Username>()
-            .ok()
-            .map(|name| name.username().to_owned()),
         use_candidate: has(USE_CANDIDATE),
         controlling: has(ICE_CONTROLLING),
         error: message
@@ -113,4 +108,11 @@ pub fn error(request: &[u8], code: u16, password: Option<&str>) -> Vec<u8> {
     out.add_attribute(&ErrorCode::new(code, "").unwrap())
         .unwrap();
     finish(out, password)
+}
+
+/// A Binding request without credentials.
+pub fn server_request(id: u128) -> Vec<u8> {
+    let kind = MessageType::from_class_method(MessageClass::Request, BINDING);
+    let id = TransactionId::from(id);
+    finish(Message::builder(kind, id, MessageWriteVec::new()), None)
 }

@@ -73,8 +73,7 @@ pub enum Tcp {
 
 struct Node {
     endpoint: Endpoint,
-    address: SocketAddr,
-    /// What the rest of the world sees instead of `address`.
+    /// What the rest of the world sees.
     public: SocketAddr,
     events: Vec<SipEvent>,
     tcp: Tcp,
@@ -99,6 +98,38 @@ enum Delivery {
 }
 
 type Filter = Box<dyn FnMut(&Sent) -> Fate>;
+type Script = Box<dyn FnMut(&Sent) -> Vec<String>>;
+
+/// A response to a request, as a scripted peer gives it: `to_tag` unless empty, then `extra`
+/// (header fields with their line ends), then the body.
+pub fn reply(request: &Sent, status: &str, to_tag: &str, extra: &str, body: &str) -> String {
+    let mut text = format!("SIP/2.0 {status}\r\n");
+    for line in request.text.split("\r\n\r\n").next().unwrap().lines() {
+        let name = line.split(':').next().unwrap();
+        match name {
+            "Via" => {
+                let rport = format!(
+                    ";rport={};received={}",
+                    request.from.port(),
+                    request.from.ip()
+                );
+                text.push_str(&line.replace(";rport", &rport));
+            }
+            "To" if !to_tag.is_empty() && !line.contains(";tag=") => {
+                text.push_str(&format!("{line};tag={to_tag}"));
+            }
+            "From" | "To" | "Call-ID" | "CSeq" => text.push_str(line),
+            _ => continue,
+        }
+        text.push_str("\r\n");
+    }
+    if !body.is_empty() {
+        text.push_str("Content-Type: application/sdp\r\n");
+    }
+    text.push_str(extra);
+    text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    text
+}
 
 /// The wire and everything on it.
 pub struct Wire {
@@ -118,6 +149,7 @@ pub struct Wire {
     /// Connection attempts, each once.
     pub connects: Vec<(u64, SocketAddr)>,
     cut: BTreeSet<(usize, ConnectionId)>,
+    scripts: BTreeMap<SocketAddr, Script>,
 }
 
 /// `10.0.0.n:5060`
@@ -166,6 +198,7 @@ impl Wire {
             names: BTreeMap::new(),
             connects: Vec::new(),
             cut: BTreeSet::new(),
+            scripts: BTreeMap::new(),
         }
     }
 
@@ -182,7 +215,6 @@ impl Wire {
         let address = SocketAddr::new(config.addresses[0].ip, config.udp[0].port());
         self.nodes.push(Node {
             endpoint: Endpoint::new(config, 7 + n as u64, self.now),
-            address,
             public: address,
             events: Vec::new(),
             tcp: Tcp::Accepts,
@@ -212,6 +244,11 @@ impl Wire {
             }
             Fate::Pass
         });
+    }
+
+    /// A peer that is no endpoint: it answers each datagram as `script` says.
+    pub fn script(&mut self, at: &str, script: impl FnMut(&Sent) -> Vec<String> + 'static) {
+        self.scripts.insert(at.parse().unwrap(), Box::new(script));
     }
 
     pub fn ms(&self) -> u64 {
@@ -342,6 +379,17 @@ impl Wire {
                 if let Some(node) = self.node_at(to) {
                     let local = self.nodes[node].endpoint.config().udp[0];
                     self.with(node, |e, _| e.handle_datagram(now, local, from, &payload));
+                } else if let Some(script) = self.scripts.get_mut(&to) {
+                    let sent = Sent {
+                        at: now.duration_since(self.origin).as_millis() as u64,
+                        tcp: false,
+                        from,
+                        to,
+                        text: String::from_utf8_lossy(&payload).into_owned(),
+                    };
+                    for answer in script(&sent) {
+                        self.inject(to, from, answer);
+                    }
                 }
             }
             Delivery::Connect { node, id, to } => match self.node_at(to) {
@@ -430,6 +478,11 @@ impl Wire {
         }
     }
 
+    /// Puts an event back.
+    pub fn keep(&mut self, node: usize, event: SipEvent) {
+        self.nodes[node].events.push(event);
+    }
+
     pub fn events(&mut self, node: usize) -> Vec<SipEvent> {
         std::mem::take(&mut self.nodes[node].events)
     }
@@ -444,15 +497,6 @@ impl Wire {
         self.log
             .iter()
             .filter(|sent| sent.from == from && sent.first_line().starts_with(prefix))
-            .collect()
-    }
-
-    /// Everything that a stranger at `to` was sent, and forgets it.
-    pub fn received(&mut self, to: SocketAddr) -> Vec<Sent> {
-        self.log
-            .iter()
-            .filter(|sent| sent.to == to)
-            .cloned()
             .collect()
     }
 

@@ -166,6 +166,21 @@ impl Endpoint {
         self.authorize(&purpose, &mut bye);
         let key = self.client_key(&Method::Bye);
         self.start_client(now, key, purpose, hop, bye, Attempts::default());
+        self.drop_change(now, id);
+    }
+
+    /// The dialog ends in the middle of a re-INVITE: the peer's is refused, ours not waited for.
+    fn drop_change(&mut self, now: Instant, id: &DialogId) {
+        let Some(session) = self.session(id) else {
+            return;
+        };
+        match std::mem::replace(&mut session.change, Change::Idle) {
+            Change::Theirs { key, request, .. } => {
+                self.answer(now, &key, &request, StatusCode::REQUEST_TERMINATED);
+            }
+            Change::Ours { key, .. } => self.abandon_client(now, &key),
+            Change::Idle | Change::Answered(_) => {}
+        }
     }
 
     /// Ends a dialog that the user has been told about already.
@@ -217,9 +232,9 @@ impl Endpoint {
             return;
         }
         let waiting_bye = matches!(session.standing, Standing::AckBeforeBye(..));
-        let removed = call.sessions.remove(&id.remote_tag);
-        if let Some(Change::Theirs { key, request, .. }) = removed.map(|session| session.change) {
-            self.answer(now, &key, &request, StatusCode::REQUEST_TERMINATED);
+        self.drop_change(now, id);
+        if let Some(call) = self.calls.get_mut(&id.call) {
+            call.sessions.remove(&id.remote_tag);
         }
         let dialog = id.clone();
         self.events.push_back(if waiting_bye {

@@ -15,6 +15,8 @@ use crate::transport::{Flow, Hop};
 pub(super) const MAX_CLIENTS: usize = 1024;
 /// How many forks of one INVITE are acknowledged and followed.
 pub(crate) const MAX_FORKS: usize = 16;
+/// How long a re-INVITE may be pending.
+const REINVITE_PATIENCE: Duration = Duration::from_secs(180);
 /// How long TCP, chosen for size alone, may be silent before UDP is taken after all.
 pub(super) const TCP_SILENCE: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,9 @@ pub(crate) struct ClientTransaction {
     pub(super) hop: Hop,
     pub(super) attempts: Attempts,
     pub(super) stage: Stage,
+    /// When a final response is not waited for any longer: an INVITE has no timer of its own once
+    /// a provisional response has come.
+    pub(super) give_up: Option<Instant>,
     /// The ACK to each 2xx by its To tag, to be repeated with it (RFC 3261 section 13.2.2.4).
     pub(super) acks: BTreeMap<String, (Request, Hop)>,
 }
@@ -164,11 +169,13 @@ impl ClientTransaction {
         match &self.stage {
             Stage::Resolving { give_up, .. } => Some(*give_up),
             Stage::Sent(sent) => {
+                let resort = match sent.resort {
+                    Resort::Udp { at } => Some(at),
+                    Resort::Nothing | Resort::Reconnect => None,
+                };
+                let give_up = self.give_up.filter(|_| self.is_pending());
                 let machine = sent.machine.poll_timeout();
-                match sent.resort {
-                    Resort::Udp { at } => Some(machine.map_or(at, |timer| timer.min(at))),
-                    Resort::Nothing | Resort::Reconnect => machine,
-                }
+                [resort, give_up, machine].into_iter().flatten().min()
             }
         }
     }
@@ -210,6 +217,11 @@ impl Endpoint {
                 .map(<[_]>::to_vec),
         };
         let query = QueryId(self.next_query);
+        let give_up = match purpose {
+            // The first INVITE is the user's to give up.
+            Purpose::Reinvite(_) => Some(now + REINVITE_PATIENCE),
+            _ => None,
+        };
         let transaction = ClientTransaction {
             purpose,
             request,
@@ -219,6 +231,7 @@ impl Endpoint {
                 query,
                 give_up: now + TIMEOUT,
             },
+            give_up,
             acks: BTreeMap::new(),
         };
         match known {
@@ -372,6 +385,7 @@ impl Endpoint {
                 others: Vec::new(),
                 resort: Resort::Nothing,
             }),
+            give_up: None,
             acks: BTreeMap::new(),
         };
         self.clients.insert(key, transaction);
@@ -470,6 +484,9 @@ impl Endpoint {
         let Some(transaction) = self.clients.get_mut(key) else {
             return;
         };
+        if transaction.is_pending() && transaction.give_up.is_some_and(|at| at <= now) {
+            return self.give_up(now, key, Outcome::TimedOut);
+        }
         let sent = match &mut transaction.stage {
             Stage::Sent(sent) => sent,
             Stage::Resolving { .. } => {
@@ -487,6 +504,13 @@ impl Endpoint {
                 self.transmit(now, flow, payload);
             }
             ClientAlarm::TimedOut => self.give_up(now, key, Outcome::TimedOut),
+        }
+    }
+
+    /// Nobody waits for the outcome any more; a refusal is still acknowledged for a while.
+    pub(crate) fn abandon_client(&mut self, now: Instant, key: &ClientKey) {
+        if let Some(transaction) = self.clients.get_mut(key) {
+            transaction.give_up = Some(now + TIMEOUT);
         }
     }
 

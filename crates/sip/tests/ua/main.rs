@@ -2,5 +2,9 @@
 
 mod calls;
 mod cancel;
+mod forks;
 mod provisional;
+mod registration;
+mod reinvite;
+mod streams;
 mod wire;

@@ -379,6 +379,8 @@ impl Wire {
                 if let Some(node) = self.node_at(to) {
                     let local = self.nodes[node].endpoint.config().udp[0];
                     self.with(node, |e, _| e.handle_datagram(now, local, from, &payload));
+                } else if payload.trim_ascii().is_empty() {
+                    // A keepalive.
                 } else if let Some(script) = self.scripts.get_mut(&to) {
                     let sent = Sent {
                         at: now.duration_since(self.origin).as_millis() as u64,

@@ -152,9 +152,9 @@ pub fn start(clock: &Clock) -> String {
 }
 
 /// A line about something that went wrong outside of the phone.
-pub fn error(clock: &Clock, message: &str) -> String {
+pub fn error(clock: &Clock, at: Instant, message: &str) -> String {
     let fields = Fields::Error { message };
-    line(clock, Instant::now(), "error", None, fields)
+    line(clock, at, "error", None, fields)
 }
 
 /// The line of one call of the demo.
@@ -182,12 +182,12 @@ pub fn demo_summary(clock: &Clock, ordinary: usize, ringtrue: usize) -> String {
 /// The line of an event; `None` for those that scripts are not told.
 pub fn event(clock: &Clock, event: &DriverEvent) -> Option<String> {
     match event {
-        DriverEvent::Listening(address) => {
+        DriverEvent::Listening { at, address } => {
             let sip = address.to_string();
             let fields = Fields::Listening { sip };
-            Some(line(clock, Instant::now(), "listening", None, fields))
+            Some(line(clock, *at, "listening", None, fields))
         }
-        DriverEvent::Trouble { message, .. } => Some(error(clock, message)),
+        DriverEvent::Trouble { at, message, .. } => Some(error(clock, *at, message)),
         DriverEvent::Phone(event) => phone_event(clock, event),
     }
 }
@@ -404,7 +404,9 @@ mod tests {
     #[test]
     fn listening_names_the_sip_address() {
         let address = "127.0.0.1:5070".parse().unwrap();
-        let text = event(&Clock::start(), &DriverEvent::Listening(address)).unwrap();
+        let at = Instant::now();
+        let listening = DriverEvent::Listening { at, address };
+        let text = event(&Clock::start(), &listening).unwrap();
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["event"], "listening");
         assert_eq!(value["sip"], "127.0.0.1:5070");

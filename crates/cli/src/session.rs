@@ -1,5 +1,7 @@
 //! One run of `call` or `listen`: the driver, the user, and what is printed in between.
 
+use std::time::Instant;
+
 use ringtrue_phone::driver::{self, Command, DriverConfig, DriverEvent};
 use ringtrue_phone::event::CallRole;
 use ringtrue_phone::settings::AnswerWhen;
@@ -59,6 +61,8 @@ struct Session<'a> {
     ringing: Vec<CallKey>,
     /// Calls that were answered, the oldest first.
     talking: Vec<CallKey>,
+    /// A question stands on the screen's last line.
+    asked: bool,
     wish: Wish,
     /// What the first call came to.
     outcome: Option<Status>,
@@ -83,6 +87,7 @@ impl<'a> Session<'a> {
             commands,
             ringing: Vec::new(),
             talking: Vec::new(),
+            asked: false,
             wish: Wish::GoOn,
             outcome: None,
         };
@@ -124,7 +129,7 @@ impl<'a> Session<'a> {
                 let message = error.to_string();
                 eprintln!("ringtrue: {}", crate::escape::for_screen(&message));
                 if json {
-                    printer.line(json::error(&clock, &message));
+                    printer.line(json::error(&clock, Instant::now(), &message));
                 }
                 Status::Usage
             }
@@ -145,23 +150,45 @@ impl<'a> Session<'a> {
     }
 
     fn handle_event(&mut self, event: &DriverEvent) {
-        if self.json {
-            if let Some(line) = json::event(&self.clock, event).filter(|_| self.is_told(event)) {
-                if is_stats(event) {
-                    self.printer.dispensable_line(line);
-                } else {
-                    self.printer.line(line);
-                }
-            }
-        } else if let Some(line) = story::line(event).filter(|_| self.is_told(event)) {
-            self.printer.line(line);
-        }
+        let ringing = self.ringing.len();
         self.follow(event);
+        let Some(line) = self.line_of(event) else {
+            return;
+        };
+        if is_stats(event) {
+            self.printer.dispensable_line(line);
+            return;
+        }
+        if self.asked {
+            // The question's line is left behind; it is asked again below.
+            self.printer.line(String::new());
+        }
+        self.printer.line(line);
+        if self.ringing.len() > ringing {
+            // A terminal's bell is what it can ring with.
+            self.printer.prompt("\x07");
+        }
+        self.ask();
     }
 
-    /// A caller's own SIP port is of no interest to anybody.
-    fn is_told(&self, event: &DriverEvent) -> bool {
-        self.listens || !matches!(event, DriverEvent::Listening(_))
+    fn line_of(&self, event: &DriverEvent) -> Option<String> {
+        // A caller's own SIP port is of no interest to anybody.
+        if !self.listens && matches!(event, DriverEvent::Listening { .. }) {
+            return None;
+        }
+        if self.json {
+            json::event(&self.clock, event)
+        } else {
+            story::line(event)
+        }
+    }
+
+    /// Asks about the call that has been ringing longest, if one is.
+    fn ask(&mut self) {
+        self.asked = !self.ringing.is_empty();
+        if self.asked {
+            self.printer.prompt("Answer? [Y/n] ");
+        }
     }
 
     /// Keeps up with who rings and who talks.
@@ -178,7 +205,6 @@ impl<'a> Session<'a> {
                 ..
             } if self.asks => {
                 self.ringing.push(call);
-                self.printer.prompt("Answer? [Y/n] ");
             }
             EventKind::Answered { .. } => {
                 self.ringing.retain(|other| *other != call);
@@ -196,17 +222,20 @@ impl<'a> Session<'a> {
     /// A line from the keyboard: an answer while it rings, else `h` to hang up.
     fn handle_line(&mut self, line: &str) {
         let line = line.trim().to_ascii_lowercase();
+        self.asked = false;
         match self.ringing.first().copied() {
             Some(call) => match line.as_str() {
                 "" | "y" | "yes" => {
                     self.ringing.remove(0);
                     self.order(Command::Answer(call));
+                    self.ask();
                 }
                 "n" | "no" => {
                     self.ringing.remove(0);
                     self.order(Command::Decline(call));
+                    self.ask();
                 }
-                _ => self.printer.prompt("Answer? y or n: "),
+                _ => self.ask(),
             },
             None if line == "h" => {
                 if let Some(call) = self.talking.first().copied() {

@@ -11,7 +11,7 @@ use crate::escape::for_screen;
 /// The line for an event; `None` where a person would learn nothing from it.
 pub fn line(event: &DriverEvent) -> Option<String> {
     match event {
-        DriverEvent::Listening(address) => Some(format!(
+        DriverEvent::Listening { address, .. } => Some(format!(
             "Waiting for calls on {address}. Ctrl-C ends the program."
         )),
         DriverEvent::Trouble { message, .. } => Some(for_screen(&format!("Trouble: {message}"))),
@@ -41,7 +41,7 @@ fn phone_line(event: &PhoneEvent) -> Option<String> {
         EventKind::Invite { role, from, to } => match role {
             CallRole::Caller => format!("Calling {to} as {from}."),
             CallRole::Callee => {
-                format!("{from} is calling {to}. Not ringing yet: looking for a path first.")
+                format!("{from} is calling {to}.")
             }
         },
         EventKind::Progress { status } => progress(*status),
@@ -125,11 +125,13 @@ fn no_path(reason: PathFailure, tried: usize) -> String {
 
 fn ringing(role: CallRole, verified: bool) -> &'static str {
     match (role, verified) {
-        (CallRole::Callee, true) => "Ringing. You will hear each other.",
+        (CallRole::Callee, true) => "Ringing: the path is proven, you will hear each other.",
         (CallRole::Callee, false) => {
             "Ringing, unverified: nobody knows yet whether sound gets through."
         }
-        (CallRole::Caller, true) => "It rings over there. You will hear each other.",
+        (CallRole::Caller, true) => {
+            "It rings over there: the path is proven, you will hear each other."
+        }
         (CallRole::Caller, false) => {
             "It rings over there, unverified: nobody knows yet whether sound gets through."
         }

@@ -239,3 +239,30 @@ fn a_caller_without_ice_rings_unverified_or_not_at_all() {
     strict.wait(SOON);
     assert!(!names(&strict.events()).contains(&"ringing"));
 }
+
+#[test]
+fn a_call_whose_signalling_goes_over_tcp() {
+    let place = Place::new("tcp");
+    let (mut bob, address) = bob(&place, &format!("--answer after:0.2 --once {QUIET}"));
+    let options = format!("--proxy sip:{address};transport=tcp --duration 1 {QUIET}");
+    let mut alice = alice(&place, &address, &options);
+    assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
+    for events in [alice.events(), bob.events()] {
+        assert_order(
+            &events,
+            &["path_validated", "ringing", "answered", "media", "ended"],
+        );
+    }
+}
+
+#[test]
+fn times_never_go_back() {
+    let place = Place::new("times");
+    let (mut bob, address) = bob(&place, &format!("--answer after:0.2 --once {QUIET}"));
+    let mut alice = alice(&place, &address, &format!("--duration 1 {QUIET}"));
+    assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
+    for events in [alice.events(), bob.events()] {
+        let times: Vec<f64> = events.iter().map(|e| e["t_ms"].as_f64().unwrap()).collect();
+        assert!(times.is_sorted(), "{times:?} {:?}", names(&events));
+    }
+}

@@ -87,11 +87,18 @@ pub enum Command {
 #[derive(Debug, Clone)]
 pub enum DriverEvent {
     /// SIP can be received here.
-    Listening(SocketAddr),
+    Listening {
+        /// Since when.
+        at: Instant,
+        /// The address and port as they were bound.
+        address: SocketAddr,
+    },
     /// The phone's own events.
     Phone(PhoneEvent),
     /// Something of this host is amiss that the user should know; the phone goes on.
     Trouble {
+        /// When it was found out.
+        at: Instant,
         /// The call that it is about, if any.
         call: Option<CallKey>,
         /// One line for people.
@@ -205,11 +212,15 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             {
                 let message = format!("no SIP over TCP on {address}: {error}");
                 events(DriverEvent::Trouble {
+                    at: now,
                     call: None,
                     message,
                 });
             }
-            events(DriverEvent::Listening(*address));
+            events(DriverEvent::Listening {
+                at: now,
+                address: *address,
+            });
         }
         if let Some(target) = &config.target {
             phone
@@ -385,7 +396,8 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
     }
 
     fn trouble(&mut self, call: Option<CallKey>, message: String) {
-        (self.events)(DriverEvent::Trouble { call, message });
+        let at = Instant::now();
+        (self.events)(DriverEvent::Trouble { at, call, message });
     }
 
     fn bind_media(&mut self, request: BindRequest, address: IpAddr) {

@@ -10,7 +10,7 @@ import time
 
 import trace
 from foreign import FOREIGN, Baresip
-from network import NAT_KINDS
+from network import NAT_KINDS, LabError
 from phones import Ringtrue
 from servers import PROXY, STUN, STUN_OTHER
 
@@ -161,7 +161,8 @@ class Call:
             registered = bob.listen(tcp=callee_tcp, more=self.case.callee_options)
         else:
             registered = bob.listen(tcp=callee_tcp)
-        outcome.expect(registered, "the callee did not register")
+        if not registered:
+            raise LabError("the callee did not register")
         started = time.monotonic()
         if isinstance(alice, Ringtrue):
             alice.call(bob.user, TALK, tcp=caller_tcp, more=self.case.caller_options)

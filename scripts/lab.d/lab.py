@@ -120,9 +120,9 @@ def choose(available, wanted):
         return available
     chosen = []
     for word in wanted:
-        matching = [case for case in available
-                    if word in (case.name, case.caller, case.callee, case.caller_phone, case.callee_phone,
-                                f"{case.caller}:{case.callee}")]
+        matching = [case for case in available if word == case.name] or [
+            case for case in available if word in (case.caller, case.callee, case.caller_phone, case.callee_phone,
+                                                  f"{case.caller}:{case.callee}")]
         if not matching:
             raise LabError(f"no pairing is called {word}; there are: {', '.join(case.name for case in available)}")
         chosen += [case for case in matching if case not in chosen]

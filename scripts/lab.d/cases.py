@@ -45,6 +45,7 @@ class Outcome:
     """What came of it, and every expectation that it failed."""
 
     rang: bool = False
+    ring_ms: object = None             # from the INVITE at the callee to its 180, on the wire
     verified: object = None
     a_to_b: object = None
     b_to_a: object = None
@@ -165,7 +166,11 @@ class Call:
             raise LabError("the callee did not register")
         started = time.monotonic()
         if isinstance(alice, Ringtrue):
-            alice.call(bob.user, TALK, tcp=caller_tcp, more=self.case.caller_options)
+            # Foreign callees look for their path only after the answer, and take their time.
+            talk = TALK if isinstance(bob, Ringtrue) else 2 * TALK
+            alice.call(bob.user, talk, tcp=caller_tcp, more=self.case.caller_options)
+            if not isinstance(bob, Ringtrue):
+                bob.pick_up()
             alice_exit = alice.await_end(30)
             outcome.seconds = time.monotonic() - started
         else:
@@ -183,6 +188,7 @@ class Call:
             if bob.await_event("answered", 15) is None:
                 return
         else:
+            bob.pick_up()
             # Ordinary phones may need seconds to find their path after the answer.
             alice.await_output(alice.established, 8)
             time.sleep(3)
@@ -193,11 +199,9 @@ class Call:
     def _measure(self, outcome, alice, bob, story):
         outcome.a_to_b = bob.heard(ALICE_TONE)
         outcome.b_to_a = alice.heard(BOB_TONE)
-        if getattr(bob, "echoes", False):
-            outcome.a_to_b = outcome.b_to_a = alice.heard(ALICE_TONE)
-        if getattr(alice, "echoes", False):
-            outcome.a_to_b = outcome.b_to_a = bob.heard(BOB_TONE)
         outcome.rang = story.ringing is not None or (isinstance(bob, Ringtrue) and bob.rang())
+        if story.ringing is not None and story.invited is not None:
+            outcome.ring_ms = (story.ringing - story.invited) * 1000
         for phone in (bob, alice):
             if isinstance(phone, Ringtrue):
                 outcome.verified = phone.verified()

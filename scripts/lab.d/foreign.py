@@ -53,9 +53,9 @@ class ForeignPhone:
     """What all of them share: a directory of their own, a log, a way to be typed at."""
 
     established = b""   # what it prints when its call is up
+    incoming = b""      # what it prints when it is called
+    accept = ""         # what to type to pick up
     can_ice = True
-    # SIPp sends back what it hears instead of a tone of its own.
-    echoes = False
 
     def __init__(self, host, directory, user, tone):
         self.host, self.user, self.tone = host, user, tone
@@ -86,6 +86,12 @@ class ForeignPhone:
             time.sleep(0.05)
         return text in (self.directory / "output").read_bytes()
 
+    def pick_up(self):
+        """Lets it ring for a second, then answers."""
+        if self.accept and self.await_output(self.incoming, 5):
+            time.sleep(1)
+            self.type(self.accept)
+
     def hang_up(self):
         """Ends the call in order, where the phone can be told to."""
 
@@ -97,12 +103,15 @@ class ForeignPhone:
 
 class Baresip(ForeignPhone):
     """ausine as the microphone (it wants 48 kHz and two channels), aubridge as a
-    speaker that needs no device, and sndfile to record what was decoded."""
+    speaker that needs no device, and sndfile to record what was decoded. The path of
+    a recording must be short: it has 128 bytes, and cuts the name off that tells
+    what was heard from what was said."""
 
     program = "baresip"
     established = b"Call established"
+    incoming, accept = b"Incoming call from", "a"
 
-    def _settings(self, answer, tcp):
+    def _settings(self, tcp):
         (self.directory / "config").write_text(f"""sip_listen 0.0.0.0:5060
 audio_player aubridge,speaker
 audio_source ausine,{self.tone}
@@ -112,7 +121,7 @@ auplay_srate 48000
 ausrc_channels 2
 auplay_channels 2
 rtcp_mux yes
-snd_path {self.directory}
+snd_path .
 ice_turn no
 ice_debug yes
 module_path {BARESIP_MODULES}
@@ -129,7 +138,7 @@ module_app menu.so
 """)
         (self.directory / "accounts").write_text(
             f"<sip:{self.user}@{PROXY}>;auth_pass=none;regint=3600;outbound=\"sip:{PROXY}{';transport=tcp' if tcp else ''}\";medianat=ice;"
-            f"stunserver=stun:{STUN}:3478;answermode={answer};audio_codecs=opus/48000/2,pcmu/8000/1\n")
+            f"stunserver=stun:{STUN}:3478;answermode=manual;audio_codecs=opus/48000/2,pcmu/8000/1\n")
         (self.directory / "contacts").write_text("")
 
     def _run(self, *more):
@@ -137,11 +146,11 @@ module_app menu.so
         return self.await_output(b"registered successfully", 5)
 
     def listen(self, tcp=False):
-        self._settings("auto", tcp)
+        self._settings(tcp)
         return self._run()
 
     def call(self, user, tcp=False):
-        self._settings("manual", tcp)
+        self._settings(tcp)
         self._run("-e", f"/dial sip:{user}@{PROXY}")
 
     def hang_up(self):
@@ -159,13 +168,14 @@ class Linphone(ForeignPhone):
 
     program = "linphonec"
     established = b"Media streams established"
+    incoming, accept = b"Receiving new incoming call", "answer"
 
-    def _run(self, *more):
+    def _run(self):
         (self.directory / ".local/share/linphone").mkdir(parents=True)
         (self.directory / "rc").write_text(
             LINPHONE_SETTINGS.format(user=self.user, address=self.host.address, proxy=PROXY, stun=STUN))
         sound.write_tone(self.directory / "tone.wav", self.tone, 30, rate=16000)
-        self._start(["linphonec", "-c", "rc", "-d", "6", "-l", "debug.log", *more])
+        self._start(["linphonec", "-c", "rc", "-d", "6", "-l", "debug.log"])
         self.await_output(b"linphonec>", 5)
         for line in ("soundcard use files", f"play {self.directory}/tone.wav", f"record {self.directory}/heard.wav"):
             self.type(line)
@@ -181,7 +191,7 @@ class Linphone(ForeignPhone):
         return False
 
     def listen(self, tcp=False):
-        return self._run("-a")
+        return self._run()
 
     def call(self, user, tcp=False):
         self._run()
@@ -204,25 +214,34 @@ class Linphone(ForeignPhone):
 
 
 class Sipp(ForeignPhone):
-    """The built-in scenarios. They know neither ICE nor record routes, and send back
-    the sound that they receive."""
+    """The built-in scenarios, which know neither ICE nor record routes. They carry no
+    sound; rtp_voice.py speaks and listens on the port that they offer."""
 
     program = "sipp"
     can_ice = False
-    echoes = True
+    PORT = 6000
 
-    def _options(self):
-        return ["-i", self.host.address, "-p", "5060", "-mi", self.host.address, "-rtp_echo", "-nostdin", "-m", "1",
-                "-trace_msg", "-message_file", "messages", "-timeout", "30", "-timeout_error"]
+    def _run(self, *scenario):
+        address = self.host.address
+        voice = pathlib.Path(__file__).parent / "rtp_voice.py"
+        self.voice = self.host.popen(["python3", str(voice), address, str(self.PORT), str(self.tone),
+                                      str(self.directory / "heard.wav")])
+        self._start(["sipp", "-sn", *scenario, "-i", address, "-p", "5060", "-mi", address, "-mp", str(self.PORT),
+                     "-nostdin", "-m", "1", "-trace_msg", "-message_file", "messages", "-timeout", "30",
+                     *([PROXY] if scenario[0] == "uac" else [])])
 
     def listen(self, tcp=False):
         self._register()
-        self._start(["sipp", "-sn", "uas", *self._options()])
+        self._run("uas")
         time.sleep(0.3)
         return True
 
-    def call(self, user, tcp=False, duration=4):
-        self._start(["sipp", "-sn", "uac", "-s", user, "-d", str(duration * 1000), *self._options(), PROXY])
+    def call(self, user, tcp=False, duration=5):
+        self._run("uac", "-s", user, "-d", str(duration * 1000))
+
+    def stop(self):
+        super().stop()
+        end(self.voice)
 
     def _register(self):
         """SIPp does not register; Kamailio is told where it waits."""
@@ -237,7 +256,7 @@ class Sipp(ForeignPhone):
         self.host.run("python3", "-c", program, self.host.address, request)
 
     def heard(self, tone):
-        return sound.Heard()
+        return sound.listen(self.directory / "heard.wav", tone)
 
 
 FOREIGN = {"baresip": Baresip, "linphone": Linphone, "sipp": Sipp}

@@ -49,12 +49,13 @@ def heard(measured):
 def row(case, outcome):
     verified = {True: "yes", False: "no", None: "-"}[outcome.verified]
     exits = "/".join("-" if status is None else str(status) for status in outcome.exits)
-    return [case.name, case.expected, "yes" if outcome.rang else "no", verified, heard(outcome.a_to_b),
+    rang = "no" if not outcome.rang else "yes" if outcome.ring_ms is None else f"{outcome.ring_ms:.0f} ms"
+    return [case.name, case.expected, rang, verified, heard(outcome.a_to_b),
             heard(outcome.b_to_a), exits, f"{outcome.seconds:.1f}", "ok" if not outcome.failures else "FAILED"]
 
 
 def print_table(results):
-    heads = ["pairing (caller:callee)", "expected", "rang", "verified", "heard a->b", "heard b->a", "exits", "seconds",
+    heads = ["pairing (caller:callee)", "expected", "rang after", "verified", "heard a->b", "heard b->a", "exits", "seconds",
              "verdict"]
     rows = [heads] + [row(case, outcome) for case, outcome in results]
     widths = [max(len(line[column]) for line in rows) for column in range(len(heads))]

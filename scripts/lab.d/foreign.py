@@ -215,17 +215,19 @@ class Linphone(ForeignPhone):
 
 class Sipp(ForeignPhone):
     """The built-in scenarios, which know neither ICE nor record routes. They carry no
-    sound; rtp_voice.py speaks and listens on the port that they offer."""
+    sound: what arrives at the port that they offer is led to rtp_voice.py instead."""
 
     program = "sipp"
     can_ice = False
-    PORT = 6000
+    PORT, VOICE = 6000, 16000
 
     def _run(self, *scenario):
         address = self.host.address
         voice = pathlib.Path(__file__).parent / "rtp_voice.py"
-        self.voice = self.host.popen(["python3", str(voice), address, str(self.PORT), str(self.tone),
+        self.voice = self.host.popen(["python3", str(voice), address, str(self.VOICE), str(self.tone),
                                       str(self.directory / "heard.wav")])
+        self.host.run("nft", "add table ip voice; add chain ip voice in { type nat hook prerouting priority dstnat; };"
+                      f" add rule ip voice in udp dport {self.PORT} redirect to :{self.VOICE}")
         self._start(["sipp", "-sn", *scenario, "-i", address, "-p", "5060", "-mi", address, "-mp", str(self.PORT),
                      "-nostdin", "-m", "1", "-trace_msg", "-message_file", "messages", "-timeout", "30",
                      *([PROXY] if scenario[0] == "uac" else [])])

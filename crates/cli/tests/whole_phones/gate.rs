@@ -349,3 +349,60 @@ fn without_a_path_nobody_rings() {
         );
     }
 }
+
+/// Two phones of bob's, and a path to one of them alone: one proof, one ring. The other phone
+/// never makes a sound, whatever the first one proves.
+#[test]
+fn two_forks_with_one_proof_ring_one_phone() {
+    let mut stage = Setup {
+        second: Some(Place::Symmetric),
+        ..Setup::between(Place::PortRestricted, Place::Open)
+    }
+    .build();
+    let seen = watch_180(&mut stage);
+    stage.dial();
+    stage.run(15);
+    assert_gate_held(&stage, &seen);
+    assert!(stage.rang(), "{}", stage.story());
+    assert!(
+        rang(stage.second()).is_none(),
+        "the second phone rang\n{}",
+        stage.story()
+    );
+    assert!(stage.second().played().is_empty());
+    let invited = stage
+        .second()
+        .event(|kind| matches!(kind, EventKind::Invite { .. }));
+    assert!(invited.is_some(), "the call did not fork");
+    let (bob, alice) = stage.heard();
+    assert!(bob > 2.0 && alice > 2.0, "{}", stage.story());
+}
+
+/// Two phones of bob's that can both be heard: both ring, the first to pick up talks, the other
+/// falls silent.
+#[test]
+fn two_forks_with_two_proofs_ring_both_and_one_talks() {
+    let mut stage = Setup {
+        second: Some(Place::FullCone),
+        ..Setup::between(Place::PortRestricted, Place::Open)
+    }
+    .build();
+    let seen = watch_180(&mut stage);
+    stage.dial();
+    stage.run(15);
+    assert_gate_held(&stage, &seen);
+    assert!(
+        stage.rang() && rang(stage.second()).is_some(),
+        "{}",
+        stage.story()
+    );
+    let talked = |phone: &VirtualPhone| heard(phone, crate::stage::ALICE_TONE) > 2.0;
+    assert!(
+        talked(stage.bob()) != talked(stage.second()),
+        "exactly one of them talks\n{}",
+        stage.story()
+    );
+    for phone in [stage.alice(), stage.bob(), stage.second()] {
+        assert!(outcome(phone).is_some(), "{}", stage.story());
+    }
+}

@@ -20,6 +20,7 @@ pub const PROXY: [u8; 4] = [198, 51, 100, 10];
 const STUN: [u8; 4] = [198, 51, 100, 20];
 pub const ALICE_TONE: f64 = 880.0;
 pub const BOB_TONE: f64 = 440.0;
+pub const SECOND_TONE: f64 = 600.0;
 const AUDIBLE: f64 = 0.05;
 
 /// Where a phone is.
@@ -76,6 +77,8 @@ impl Place {
 pub struct Setup {
     pub alice: Place,
     pub bob: Place,
+    /// A second phone of bob's, registered beside the first: the call forks.
+    pub second: Option<Place>,
     /// One way from one phone to the other through the proxy.
     pub signalling: Duration,
     /// One way from one phone to the other.
@@ -90,6 +93,7 @@ impl Default for Setup {
         Self {
             alice: Place::Open,
             bob: Place::Open,
+            second: None,
             signalling: Duration::from_millis(50),
             media: Duration::from_millis(50),
             alices: |_| {},
@@ -104,6 +108,7 @@ pub struct Stage {
     pub simulation: Simulation<VirtualPhone>,
     pub alice: HostId,
     pub bob: HostId,
+    pub second: Option<HostId>,
     pub call: Option<CallKey>,
 }
 
@@ -145,6 +150,14 @@ impl Setup {
         world.set_delay_between(bob, stun, Duration::from_millis(5));
         world.set_delay_between(alice, bob, self.media);
 
+        let second = self.second.map(|at| {
+            let second = place(&mut world, "second", at, [203, 0, 113, 3], [10, 1, 0, 30]);
+            world.set_delay_between(second, proxy, self.signalling / 2);
+            world.set_delay_between(second, stun, Duration::from_millis(5));
+            world.set_delay_between(alice, second, self.media);
+            second
+        });
+
         let mut alices = settings("alice", self.alice);
         (self.alices)(&mut alices);
         let mut bobs = settings("bob", self.bob);
@@ -152,15 +165,25 @@ impl Setup {
         (self.bobs)(&mut bobs);
         let alices = VirtualPhone::new(&mut world, alice, alices, ALICE_TONE, 2 * self.seed);
         let bobs = VirtualPhone::new(&mut world, bob, bobs, BOB_TONE, 2 * self.seed + 1);
+        let seconds = second.zip(self.second).map(|(host, at)| {
+            let mut settings = settings("bob", at);
+            settings.warm_sets = 1;
+            (self.bobs)(&mut settings);
+            VirtualPhone::new(&mut world, host, settings, SECOND_TONE, self.seed + 99).unwrap()
+        });
         let mut simulation = Simulation::new(world);
         simulation.add(alice, alices.unwrap());
         simulation.add(bob, bobs.unwrap());
+        if let (Some(host), Some(phone)) = (second, seconds) {
+            simulation.add(host, phone);
+        }
         simulation.settle();
         simulation.run_for(Duration::from_secs(2));
         Stage {
             simulation,
             alice,
             bob,
+            second,
             call: None,
         }
     }
@@ -235,6 +258,10 @@ impl Stage {
 
     pub fn bob(&self) -> &VirtualPhone {
         self.simulation.node(self.bob)
+    }
+
+    pub fn second(&self) -> &VirtualPhone {
+        self.simulation.node(self.second.expect("a second phone"))
     }
 
     /// Whether bob's user was alerted, in whatever way.

@@ -108,13 +108,19 @@ impl Case {
     pub(super) fn new(topology: Topology, phone: PhoneKind) -> Self {
         let seed = 1 + topology as u64;
         let (mut world, alice, bob) = build(topology, seed);
-        let mut phone_of = |host, name: &str, tone, by_tcp| {
+        let mut phone_of = |host, name: &str, tone, by_tcp, seed| {
             let settings = settings(name, phone, by_tcp);
             VirtualPhone::new(&mut world, host, settings, tone, seed)
                 .expect("the demo's own settings are sound")
         };
-        let alices = phone_of(alice, "alice", ALICE_TONE, false);
-        let bobs = phone_of(bob, "bob", BOB_TONE, topology.signalling_by_tcp());
+        let alices = phone_of(alice, "alice", ALICE_TONE, false, 2 * seed);
+        let bobs = phone_of(
+            bob,
+            "bob",
+            BOB_TONE,
+            topology.signalling_by_tcp(),
+            2 * seed + 1,
+        );
         let begun = world.now();
         let mut simulation = Simulation::new(world);
         simulation.add(alice, alices);

@@ -242,7 +242,10 @@ fn a_call_that_nobody_answers_is_missed() {
 fn a_second_call_is_refused_as_busy() {
     let mut stage = Setup {
         alices: |settings| settings.duration = Some(Duration::from_secs(20)),
-        bobs: |settings| settings.max_calls = 1,
+        bobs: |settings| {
+            settings.max_calls = 1;
+            settings.duration = None;
+        },
         ..Setup::default()
     }
     .build();

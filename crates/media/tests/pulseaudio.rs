@@ -127,14 +127,15 @@ fn inside_a_server() {
     assert!(PlaybackDevice::open(Some("gamma")).is_err());
 
     for (sink, monitor) in [("alpha", "alpha.monitor"), ("beta", "beta.monitor")] {
-        let mut microphone = AudioInput::parse(monitor).unwrap().open().unwrap();
         let mut speaker = AudioOutput::parse(sink).unwrap().open().unwrap();
-        let heard = play_and_capture(speaker.as_mut(), microphone.as_mut(), 250);
-        let report = tone::measure(&heard, 440.0, 48_000, 0.1);
+        let mut microphone = AudioInput::parse(monitor).unwrap().open().unwrap();
+        let heard = play_and_capture(speaker.as_mut(), microphone.as_mut(), 400);
+        // A null sink that was idle sleeps up to two seconds before it takes and gives anything.
+        let heard = &heard[125 * FRAME..];
+        let report = tone::measure(heard, 440.0, 48_000, 0.1);
         println!("{sink}: {report:?}");
-        assert!(report.seconds > 4.5, "{sink} {report:?}");
+        assert!(report.seconds > 5.3, "{sink} {report:?}");
         assert!(report.longest_gap_ms <= 40.0, "{sink} {report:?}");
-        assert!(report.first.unwrap() < 0.4, "{sink} {report:?}");
     }
 }
 

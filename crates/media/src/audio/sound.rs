@@ -9,11 +9,14 @@
 mod capture;
 mod playback;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use cpal::traits::{DeviceTrait, HostTrait};
-use cpal::{BufferSize, Device, ErrorKind, Host, SampleFormat, StreamConfig};
+use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
+use cpal::{
+    BufferSize, Device, ErrorKind, Host, SampleFormat, Stream, StreamConfig, SupportedStreamConfig,
+};
 
 use super::{AudioError, DeviceInfo, DeviceKind};
 use crate::SAMPLE_RATE;
@@ -24,8 +27,17 @@ pub use self::playback::PlaybackDevice;
 /// The sound system that is asked first, where it runs: it shares devices, and its latency is a
 /// sixth of what ALSA's default gives.
 const PREFERRED: &str = "PulseAudio";
-/// Devices that are not paced by any clock.
-const UNPACED: [&str; 1] = ["null"];
+/// ALSA's plug-ins that a person may want: the default, and the ways to a sound server. (`null` is
+/// not among them: no clock paces it.)
+const USUAL_PLUGINS: [&str; 3] = ["default", "pulse", "pipewire"];
+/// The buffers that are asked for. A sound server on a busy host throws captured sound away when
+/// nobody takes it within one period; it plays out of two.
+const CAPTURE_PERIOD_MS: u32 = 20;
+const PLAYBACK_PERIOD_MS: u32 = 15;
+/// A device that takes longer to open is given up.
+const OPENING: Duration = Duration::from_secs(2);
+/// So long a device may take to say that it cannot start; some start only when they have sound.
+const STARTING: Duration = Duration::from_millis(300);
 
 /// The sound systems that answer, the preferred one first.
 fn hosts() -> Vec<Host> {
@@ -71,10 +83,7 @@ fn list(host: &Host, kind: DeviceKind) -> Vec<DeviceInfo> {
         return Vec::new();
     };
     devices
-        .filter(|device| match kind {
-            DeviceKind::Input => device.supports_input(),
-            DeviceKind::Output => device.supports_output(),
-        })
+        .filter(|device| supports(device, kind) && is_real(host, device, kind))
         .filter_map(|device| {
             let id = id(&device)?;
             Some(DeviceInfo {
@@ -85,8 +94,34 @@ fn list(host: &Host, kind: DeviceKind) -> Vec<DeviceInfo> {
                 id,
             })
         })
-        .filter(|device| !UNPACED.contains(&device.id.as_str()))
         .collect()
+}
+
+/// ALSA lists the plug-ins of its configuration as if they were devices, also where there is no
+/// sound card: of these only the usual ones are shown, and only if they can be opened.
+fn is_real(host: &Host, device: &Device, kind: DeviceKind) -> bool {
+    if host.id().name() != "ALSA" {
+        return true;
+    }
+    let id = id(device).unwrap_or_default();
+    if id.contains("CARD=") || id.starts_with("hw:") {
+        return true;
+    }
+    USUAL_PLUGINS.contains(&id.as_str()) && proposed(device, kind).is_ok()
+}
+
+fn proposed(device: &Device, kind: DeviceKind) -> Result<SupportedStreamConfig, cpal::Error> {
+    match kind {
+        DeviceKind::Input => device.default_input_config(),
+        DeviceKind::Output => device.default_output_config(),
+    }
+}
+
+fn supports(device: &Device, kind: DeviceKind) -> bool {
+    match kind {
+        DeviceKind::Input => device.supports_input(),
+        DeviceKind::Output => device.supports_output(),
+    }
 }
 
 fn default(host: &Host, kind: DeviceKind) -> Option<Device> {
@@ -113,7 +148,11 @@ fn find(wanted: Option<&str>, kind: DeviceKind) -> Result<Device, String> {
     };
     let hosts = hosts();
     let Some(wanted) = wanted else {
-        let mut found = hosts.iter().filter_map(|host| default(host, kind));
+        // ALSA always has a default device, be it only by name.
+        let mut found = hosts
+            .iter()
+            .filter_map(|host| default(host, kind))
+            .filter(|device| proposed(device, kind).is_ok());
         return found
             .next()
             .ok_or_else(|| format!("there is no sound device to use as {article}"));
@@ -155,26 +194,30 @@ struct Format {
 
 /// The formats to try, the best one first: 48 kHz, few channels, a small fixed buffer; then what
 /// the device itself proposes.
-fn formats(device: &Device, kind: DeviceKind) -> Vec<Format> {
+fn formats(device: &Device, kind: DeviceKind) -> Result<Vec<Format>, String> {
     let ranges: Vec<_> = match kind {
         DeviceKind::Input => device.supported_input_configs().map(Iterator::collect),
         DeviceKind::Output => device.supported_output_configs().map(Iterator::collect),
     }
     .unwrap_or_default();
-    let proposed = match kind {
-        DeviceKind::Input => device.default_input_config(),
-        DeviceKind::Output => device.default_output_config(),
-    };
+    let proposed = proposed(device, kind).map_err(reason);
     let best = ranges
         .into_iter()
         .filter_map(|range| range.try_with_sample_rate(SAMPLE_RATE))
         .filter(|config| preference(config.sample_format()).is_some())
         .min_by_key(|config| (config.channels(), preference(config.sample_format())));
+    let period_ms = match kind {
+        DeviceKind::Input => CAPTURE_PERIOD_MS,
+        DeviceKind::Output => PLAYBACK_PERIOD_MS,
+    };
     let mut formats = Vec::new();
+    if best.is_none() {
+        proposed.as_ref().map_err(String::clone)?;
+    }
     for supported in best.into_iter().chain(proposed.ok()) {
         let mut config = supported.config();
         for buffer_size in [
-            BufferSize::Fixed(config.sample_rate / 100),
+            BufferSize::Fixed(config.sample_rate * period_ms / 1_000),
             BufferSize::Default,
         ] {
             config.buffer_size = buffer_size;
@@ -184,7 +227,38 @@ fn formats(device: &Device, kind: DeviceKind) -> Vec<Format> {
             });
         }
     }
-    formats
+    Ok(formats)
+}
+
+/// Tries each format of a device; an error says why the last one was refused.
+fn open<T>(
+    device: &Device,
+    kind: DeviceKind,
+    start: impl Fn(Format) -> Result<T, String>,
+) -> Result<T, String> {
+    let mut reason = "it offers no format that is understood".to_owned();
+    for format in formats(device, kind)? {
+        match start(format) {
+            Ok(started) => return Ok(started),
+            Err(error) => reason = error,
+        }
+    }
+    Err(reason)
+}
+
+/// Starts a stream, on a thread of its own: PulseAudio lets a recording wait for its first sound,
+/// which takes two seconds on the monitor of an idle sink.
+fn play(stream: &Arc<Stream>, lost: &Lost) -> Result<(), String> {
+    let (starting, lost) = (Arc::clone(stream), lost.clone());
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let started = starting.play().map_err(reason);
+        if started.is_err() {
+            lost.0.store(true, Ordering::Relaxed);
+        }
+        let _ = tell.send(started);
+    });
+    told.recv_timeout(STARTING).unwrap_or(Ok(()))
 }
 
 fn preference(format: SampleFormat) -> Option<u8> {
@@ -196,6 +270,11 @@ fn preference(format: SampleFormat) -> Option<u8> {
         SampleFormat::U8 => Some(4),
         _ => None,
     }
+}
+
+/// cpal's reason as a part of our sentence.
+fn reason(error: cpal::Error) -> String {
+    error.to_string().trim_end_matches('.').to_owned()
 }
 
 /// Whether the device is still there: set by the error callback.

@@ -1,19 +1,23 @@
 //! A microphone.
 
 use std::fmt;
+use std::sync::Arc;
 
-use cpal::traits::{DeviceTrait, StreamTrait};
+use cpal::traits::DeviceTrait;
 use cpal::{Data, Device, FromSample, I24, Sample, SampleFormat, SizedSample, Stream};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Format, Level, Lost, find, formats};
-use crate::FRAME;
+use super::{Format, Level, Lost, OPENING, find, open, play};
 use crate::audio::rate::Converter;
 use crate::audio::{AudioError, DeviceKind, Source, to_i16};
+use crate::{FRAME, stretch};
 
 /// What waits in the ring when a frame is read, on average: the frame itself, a device period, and
 /// room for an owner whose timer is late.
-const TARGET_MS: u32 = 40;
+const TARGET_MS: u32 = 45;
+/// With less than this before a frame is read, the sound is stretched: the sound server lost some,
+/// and the ring would run dry before trimming the ratio could help.
+const LOW_MS: u32 = 25;
 /// More than this is thrown away down to the target.
 const MOST_MS: u32 = 120;
 const RING_MS: u32 = 500;
@@ -21,7 +25,7 @@ const RING_MS: u32 = 500;
 /// A sound device that gives sound. It captures from the moment that it is opened.
 pub struct CaptureDevice {
     // Held for its callbacks: dropping it closes the device.
-    _stream: Stream,
+    _stream: Arc<Stream>,
     lost: Lost,
     ring: Consumer<f32>,
     rate: u32,
@@ -29,25 +33,22 @@ pub struct CaptureDevice {
     level: Level,
     /// The ring has once been filled to its target, and has not run dry since.
     flowing: bool,
-    ready: Vec<f32>,
+    ready: Vec<i16>,
     piece: Vec<f32>,
+    converted: Vec<f32>,
 }
 
 impl CaptureDevice {
     /// Opens the device of this id or name, or the default one.
     pub fn open(name: Option<&str>) -> Result<CaptureDevice, AudioError> {
         let device = find(name, DeviceKind::Input).map_err(AudioError::Input)?;
-        let mut reason = "it offers no format that is understood".to_owned();
-        for format in formats(&device, DeviceKind::Input) {
-            match CaptureDevice::start(&device, format) {
-                Ok(started) => return Ok(started),
-                Err(error) => reason = error,
-            }
-        }
         let name = super::name(&device).unwrap_or_default();
-        Err(AudioError::Input(format!(
-            "cannot open the microphone \"{name}\": {reason}"
-        )))
+        open(&device, DeviceKind::Input, |format| {
+            CaptureDevice::start(&device, format)
+        })
+        .map_err(|reason| {
+            AudioError::Input(format!("cannot open the microphone \"{name}\": {reason}"))
+        })
     }
 
     fn start(device: &Device, format: Format) -> Result<CaptureDevice, String> {
@@ -61,10 +62,11 @@ impl CaptureDevice {
                 format.sample,
                 callback(format.sample, channels, producer),
                 lost.watcher(),
-                Some(std::time::Duration::from_secs(2)),
+                Some(OPENING),
             )
-            .map_err(|error| error.to_string())?;
-        stream.play().map_err(|error| error.to_string())?;
+            .map_err(super::reason)?;
+        let stream = Arc::new(stream);
+        play(&stream, &lost)?;
         let piece = (rate / 200) as usize;
         Ok(CaptureDevice {
             _stream: stream,
@@ -76,6 +78,7 @@ impl CaptureDevice {
             flowing: false,
             ready: Vec::with_capacity(4 * FRAME),
             piece: vec![0.0; piece],
+            converted: Vec::with_capacity(FRAME),
         })
     }
 
@@ -89,7 +92,8 @@ impl CaptureDevice {
             if self.ring.pop_entire_slice(&mut self.piece).is_err() {
                 return;
             }
-            self.converter.push(&self.piece, &mut self.ready);
+            self.converter.push(&self.piece, &mut self.converted);
+            self.ready.extend(self.converted.drain(..).map(to_i16));
         }
     }
 }
@@ -111,15 +115,19 @@ impl Source for CaptureDevice {
             self.level.reset();
             self.flowing = true;
         }
-        let trim = self.level.correct(self.ring.slots());
+        let waiting = self.ring.slots();
+        let trim = self.level.correct(waiting);
         self.converter.trim(trim);
         self.fill();
+        if waiting < self.samples(LOW_MS) {
+            stretch::lengthen(&mut self.ready, true);
+        }
         if self.ready.len() < FRAME {
             self.flowing = false;
             return !self.lost.is_set();
         }
         for (place, sample) in frame.iter_mut().zip(self.ready.drain(..FRAME)) {
-            *place = to_i16(sample);
+            *place = sample;
         }
         true
     }

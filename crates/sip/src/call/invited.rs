@@ -87,9 +87,10 @@ impl Invited {
         }
     }
 
-    /// The PRACK of a response with SDP is missing: neither 180 nor 2xx may leave.
+    /// The PRACK of a reliable response is missing: RFC 3262 section 3 forbids a 2xx then if the
+    /// response has SDP; after one without, a late PRACK would find no early dialog any more.
     pub(super) fn awaits_prack(&self) -> bool {
-        matches!(self.delivery, Delivery::Reliable { has_sdp: true, .. })
+        matches!(self.delivery, Delivery::Reliable { .. })
     }
 }
 

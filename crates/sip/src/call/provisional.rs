@@ -180,9 +180,7 @@ impl Endpoint {
         }
         let response = self.ringing(call, ring).ok_or(CommandRefused::WrongState)?;
         let invited = self.invited(call).ok_or(CommandRefused::WrongState)?;
-        let unacknowledged = matches!(invited.delivery, Delivery::Reliable { .. });
-        let is_reliable = invited.reliability == Reliability::Required;
-        if invited.awaits_prack() || (is_reliable && unacknowledged) {
+        if invited.awaits_prack() {
             invited.waiting_ring = Some(response);
         } else {
             self.send_ringing(now, call, response);

@@ -135,12 +135,10 @@ impl Endpoint {
         flow: Flow,
         in_dialog: bool,
     ) {
-        if request.method == Method::Options {
-            return self.answer_options(now, &key, &request);
-        }
         if !in_dialog {
             return match request.method {
                 Method::Invite => self.handle_invite(now, key, request, flow),
+                Method::Options => self.answer_options(now, &key, &request),
                 _ => self.answer(now, &key, &request, StatusCode::CALL_DOES_NOT_EXIST),
             };
         }
@@ -155,6 +153,7 @@ impl Endpoint {
             Method::Invite => self.handle_reinvite(now, key, request, flow, &id),
             Method::Bye => self.handle_bye(now, &key, &request, &id),
             Method::Prack => self.handle_prack(now, &key, &request, &id),
+            Method::Options => self.answer_options(now, &key, &request),
             _ => self.answer(now, &key, &request, StatusCode::CALL_DOES_NOT_EXIST),
         }
     }

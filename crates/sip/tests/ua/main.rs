@@ -3,8 +3,10 @@
 mod calls;
 mod cancel;
 mod forks;
+mod hostile;
 mod provisional;
 mod registration;
 mod reinvite;
+mod requests;
 mod streams;
 mod wire;

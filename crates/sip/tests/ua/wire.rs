@@ -150,6 +150,7 @@ pub struct Wire {
     pub connects: Vec<(u64, SocketAddr)>,
     cut: BTreeSet<(usize, ConnectionId)>,
     scripts: BTreeMap<SocketAddr, Script>,
+    seed: u64,
 }
 
 /// `10.0.0.n:5060`
@@ -199,7 +200,17 @@ impl Wire {
             connects: Vec::new(),
             cut: BTreeSet::new(),
             scripts: BTreeMap::new(),
+            seed: 7,
         }
+    }
+
+    /// Another pair whose tags and branches nobody else has.
+    pub fn other_pair() -> Self {
+        let mut wire = Self::new();
+        wire.seed = 1_000;
+        wire.add(config(1, "alice"));
+        wire.add(config(2, "bob"));
+        wire
     }
 
     /// Two ordinary endpoints: 0 is alice at 10.0.0.1, 1 is bob at 10.0.0.2.
@@ -214,7 +225,7 @@ impl Wire {
         let n = self.nodes.len();
         let address = SocketAddr::new(config.addresses[0].ip, config.udp[0].port());
         self.nodes.push(Node {
-            endpoint: Endpoint::new(config, 7 + n as u64, self.now),
+            endpoint: Endpoint::new(config, self.seed + n as u64, self.now),
             public: address,
             events: Vec::new(),
             tcp: Tcp::Accepts,

@@ -35,7 +35,9 @@ fn shown(found: &[DeviceInfo]) -> String {
             text.push_str(&format!("  ({})\n", for_screen(&device.host)));
         }
     }
-    text.push_str("* is used when none is named.\n");
+    if found.iter().any(|device| device.default) {
+        text.push_str("* is used when none is named.\n");
+    }
     text
 }
 

@@ -1,12 +1,25 @@
 //! Subsequent offers and answers (RFC 8839 section 4.4).
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
-use super::pair::{PairState, RemoteIndex};
+use super::pair::{PairId, PairState, RemoteIndex};
 use super::valid::ValidPair;
 use super::{Agent, Phase};
 use crate::candidate::{Candidate, ComponentId, IceDescription};
 use crate::event::{Role, UpdatedRemote};
+
+/// How the peer's nominated pair stands in the race against the offer that names it.
+enum Race {
+    /// It is in the valid list.
+    Won(PairId),
+    /// Its check has not ended.
+    UnderWay,
+    /// Its check has failed.
+    Lost,
+    /// Nobody here knows it: our own valid pair stands.
+    Unknown,
+}
 
 impl Agent {
     fn selected(&self) -> Option<Vec<&ValidPair>> {
@@ -62,7 +75,11 @@ impl Agent {
     }
 
     /// The peer's subsequent offer or answer (RFC 8839 section 4.4.2).
-    pub(crate) fn handle_updated_remote(&mut self, remote: &IceDescription) -> UpdatedRemote {
+    pub(crate) fn handle_updated_remote(
+        &mut self,
+        now: Instant,
+        remote: &IceDescription,
+    ) -> UpdatedRemote {
         if remote.credentials != self.remote.credentials {
             return UpdatedRemote::Restart;
         }
@@ -73,35 +90,40 @@ impl Agent {
             return UpdatedRemote::Ready;
         }
         let mut verdict = UpdatedRemote::Ready;
+        let mut won = Vec::new();
         for (component, local) in &remote.remote_candidates {
             // After nomination the offer has one candidate for each component: its default.
             let theirs = remote
                 .candidates
                 .iter()
                 .find(|candidate| candidate.component == *component);
-            if let Some(theirs) = theirs {
-                match self.race(*component, *local, theirs.address) {
-                    UpdatedRemote::Ready => {}
-                    UpdatedRemote::PairFailed => return UpdatedRemote::PairFailed,
-                    other => verdict = other,
-                }
+            let Some(theirs) = theirs else { continue };
+            match self.race(*component, *local, theirs.address) {
+                Race::Won(pair) => won.push(pair),
+                Race::UnderWay => verdict = UpdatedRemote::LosingPair,
+                Race::Lost => return UpdatedRemote::PairFailed,
+                Race::Unknown => {}
+            }
+        }
+        // The peer has concluded with these pairs; its USE-CANDIDATE may have been lost, or is
+        // still on its way.
+        if verdict == UpdatedRemote::Ready && self.role == Role::Controlled {
+            for pair in won {
+                self.set_nominated(now, pair);
             }
         }
         verdict
     }
 
     /// Whether the peer's nominated pair has won the race against its offer.
-    fn race(&self, component: ComponentId, local: SocketAddr, remote: SocketAddr) -> UpdatedRemote {
-        if !self.components.contains(&component) {
-            return UpdatedRemote::Ready;
-        }
-        let won = self.valid.iter().any(|valid| {
+    fn race(&self, component: ComponentId, local: SocketAddr, remote: SocketAddr) -> Race {
+        let won = self.valid.iter().find(|valid| {
             valid.component == component
                 && self.candidates.local(valid.local).candidate.address == local
                 && self.candidates.remote(valid.remote).address == remote
         });
-        if won {
-            return UpdatedRemote::Ready;
+        if let Some(valid) = won {
+            return Race::Won(valid.via);
         }
         let (mut under_way, mut failed) = (false, false);
         for pair in self.checklist.iter().filter(|pair| {
@@ -110,13 +132,12 @@ impl Agent {
             under_way |= pair.is_unfinished();
             failed |= pair.state == PairState::Failed;
         }
-        if failed && !under_way {
-            UpdatedRemote::PairFailed
-        } else if under_way {
-            UpdatedRemote::LosingPair
+        if under_way {
+            Race::UnderWay
+        } else if failed {
+            Race::Lost
         } else {
-            // The pair is known to nobody here: our own valid pair stands.
-            UpdatedRemote::Ready
+            Race::Unknown
         }
     }
 

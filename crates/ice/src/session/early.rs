@@ -49,3 +49,52 @@ impl EarlyRequests {
         taken.into_iter().map(|(_, request)| request).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::candidate::ComponentId;
+
+    fn request(port: u16, use_candidate: bool) -> Arrived {
+        let base: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+        Arrived {
+            base,
+            component: ComponentId::Rtp,
+            from: SocketAddr::new(base.ip(), port),
+            priority: Some(1),
+            use_candidate,
+            role: Some((Role::Controlled, 1)),
+        }
+    }
+
+    #[test]
+    fn kept_by_ufrag_in_order_and_once() {
+        let mut early = EarlyRequests::default();
+        for (ufrag, port, nominates) in [
+            ("a", 2, false),
+            ("b", 1, false),
+            ("a", 1, false),
+            ("a", 2, true),
+        ] {
+            let verdict =
+                early.handle_request(Role::Controlling, 5, ufrag, request(port, nominates));
+            assert_eq!(verdict, Verdict::Success);
+        }
+        assert_eq!(early.take("a"), [request(2, true), request(1, false)]);
+        assert_eq!(early.take("a"), []);
+        assert_eq!(early.take("b").len(), 1);
+    }
+
+    #[test]
+    fn bounded() {
+        let mut early = EarlyRequests::default();
+        for port in 1..1000 {
+            early.handle_request(Role::Controlling, 5, "a", request(port, false));
+        }
+        let kept = early.take("a");
+        assert_eq!(kept.len(), MOST_EARLY_REQUESTS);
+        assert_eq!(kept.last(), Some(&request(999, false)));
+    }
+}

@@ -421,13 +421,13 @@ impl IceSession {
     /// The peer's subsequent offer, or its answer to ours, has arrived (RFC 8839 section 4.4).
     pub fn handle_updated_remote(
         &mut self,
-        _now: Instant,
+        now: Instant,
         fork: ForkId,
         remote: &IceDescription,
     ) -> UpdatedRemote {
         self.agent_mut(fork)
             .map_or(UpdatedRemote::NoAgent, |agent| {
-                agent.handle_updated_remote(remote)
+                agent.handle_updated_remote(now, remote)
             })
     }
 

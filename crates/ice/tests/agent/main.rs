@@ -1,5 +1,6 @@
 //! Two agents on a small virtual Internet, in virtual time, through the public API alone.
 
+mod nat;
 mod net;
 mod stun;
 

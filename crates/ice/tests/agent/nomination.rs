@@ -7,7 +7,7 @@ use crate::net::*;
 use crate::stun;
 
 const MUX: &[ComponentId] = &[ComponentId::Rtp];
-const NO_MUX: &[ComponentId] = &[ComponentId::Rtp, ComponentId::Rtcp];
+const NO_MUX: &[ComponentId; 2] = &[ComponentId::Rtp, ComponentId::Rtcp];
 
 /// One nomination for each component, by alice alone, and both use the same pair after it.
 #[test]
@@ -181,6 +181,44 @@ fn a_losing_pair() {
     let bob = net.peers[BOB].session_mut();
     let verdict = bob.handle_updated_remote(now, FORK, &offer);
     assert_eq!(verdict, UpdatedRemote::Ready);
+}
+
+/// The nominating check is lost, and the offer that follows nomination comes first: it nominates
+/// as well, so that bob can answer with the pair it names.
+#[test]
+fn an_updated_offer_stands_in_for_a_lost_nomination() {
+    let mut net = Net::new(ADDRESS_RESTRICTED, Access::Open);
+    net.tap = Some(Box::new(|_, packet| {
+        // Bob's answers to it are lost, or alice would know no nominated pair herself.
+        if packet.sender == ALICE && stun::read(&packet.payload).use_candidate {
+            Fate::Drop
+        } else {
+            Fate::Pass
+        }
+    }));
+    net.call(ms(20), NO_MUX, ms(400));
+    assert!(net.peers[BOB].validated().is_some() && net.peers[BOB].selected().is_none());
+    let paths = NO_MUX.map(|component| net.peers[BOB].session().path(FORK, component).unwrap());
+    let mut offer = net.description(ALICE);
+    offer
+        .candidates
+        .retain(|candidate| paths.iter().any(|path| path.remote == candidate.address));
+    offer.remote_candidates = NO_MUX
+        .iter()
+        .map(|component| (*component, net.peers[BOB].base(*component)))
+        .collect();
+    let now = net.now;
+    let bob = net.peers[BOB].session_mut();
+    assert!(bob.nominated_description(FORK).is_none());
+    let verdict = bob.handle_updated_remote(now, FORK, &offer);
+    assert_eq!(verdict, UpdatedRemote::Ready);
+    let answer = bob.nominated_description(FORK).unwrap();
+    let named: Vec<_> = answer
+        .candidates
+        .iter()
+        .map(|candidate| (candidate.component, candidate.address))
+        .collect();
+    assert_eq!(named, offer.remote_candidates);
 }
 
 /// linphone and others check only after their 200: the agent has given up by then, answers all the

@@ -1,1 +1,200 @@
+//! Forming, limiting and freezing (RFC 8445 section 6.1.2).
 
+use super::*;
+use crate::candidate::TransportProtocol;
+use crate::gather::priority;
+
+fn candidate(address: &str, kind: CandidateType, component: ComponentId) -> Candidate {
+    let address: SocketAddr = address.parse().unwrap();
+    Candidate {
+        foundation: format!("{kind}{}", address.ip()).replace(['.', ':'], "/"),
+        component,
+        protocol: TransportProtocol::Udp,
+        priority: priority(kind, 65_535, component),
+        address,
+        kind,
+        related: None,
+    }
+}
+
+fn local(address: &str, base: &str, kind: CandidateType, component: ComponentId) -> LocalCandidate {
+    LocalCandidate {
+        candidate: candidate(address, kind, component),
+        base: base.parse().unwrap(),
+        local_preference: 65_535,
+    }
+}
+
+use CandidateType::{Host, ServerReflexive};
+use ComponentId::{Rtcp, Rtp};
+
+const BOTH: &[ComponentId] = &[Rtp, Rtcp];
+
+fn locals() -> Vec<LocalCandidate> {
+    vec![
+        local("10.0.0.1:4000", "10.0.0.1:4000", Host, Rtp),
+        local("203.0.113.1:5000", "10.0.0.1:4000", ServerReflexive, Rtp),
+        local("10.0.0.1:4001", "10.0.0.1:4001", Host, Rtcp),
+        local("203.0.113.1:5001", "10.0.0.1:4001", ServerReflexive, Rtcp),
+    ]
+}
+
+fn remotes() -> Vec<Candidate> {
+    vec![
+        candidate("10.9.9.9:4000", Host, Rtp),
+        candidate("203.0.113.2:6000", ServerReflexive, Rtp),
+        candidate("10.9.9.9:4001", Host, Rtcp),
+        candidate("203.0.113.2:6001", ServerReflexive, Rtcp),
+    ]
+}
+
+fn form(locals: Vec<LocalCandidate>, remotes: Vec<Candidate>) -> (Candidates, Checklist) {
+    let candidates = Candidates::new(locals, remotes, BOTH);
+    let checklist = Checklist::form(&candidates, Role::Controlling, 100);
+    (candidates, checklist)
+}
+
+#[test]
+fn pairs_are_formed_from_bases_and_pruned() {
+    let (candidates, checklist) = form(locals(), remotes());
+    assert_eq!(checklist.len(), 4);
+    let first = checklist.iter().next().unwrap();
+    assert_eq!(candidates.remote(first.remote).kind, Host);
+    assert_eq!(first.component, Rtp);
+    let priorities: Vec<u64> = checklist.iter().map(|pair| pair.priority).collect();
+    assert!(priorities.is_sorted_by(|a, b| a >= b));
+}
+
+#[test]
+fn component_2_is_frozen_until_component_1_of_its_foundation_succeeds() {
+    let (candidates, mut checklist) = form(locals(), remotes());
+    for pair in checklist.iter() {
+        let expected = match pair.component {
+            Rtp => PairState::Waiting,
+            Rtcp => PairState::Frozen,
+        };
+        assert_eq!(pair.state, expected);
+    }
+    let succeeded = checklist.iter().next().unwrap().id;
+    checklist.get_mut(succeeded).unwrap().state = PairState::Succeeded;
+    checklist.unfreeze_like(&candidates, succeeded);
+    let states: Vec<_> = checklist
+        .iter()
+        .filter(|pair| pair.component == Rtcp)
+        .map(|pair| (candidates.remote(pair.remote).kind, pair.state))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (Host, PairState::Waiting),
+            (ServerReflexive, PairState::Frozen)
+        ]
+    );
+}
+
+/// RFC 8445 section 6.1.4.2, step 2: a Frozen pair waits while its foundation is in progress.
+#[test]
+fn ordinary_checks_in_order() {
+    let (candidates, mut checklist) = form(locals(), remotes());
+    let now = Instant::now();
+    let mut order = Vec::new();
+    while let Some(id) = checklist.next_ordinary(&candidates) {
+        let pair = checklist.get_mut(id).unwrap();
+        order.push(pair.component);
+        pair.state = PairState::InProgress {
+            since: now,
+            latest: now,
+        };
+    }
+    assert_eq!(order, [Rtp, Rtp], "component 2 shares the foundations");
+    let failed = checklist.iter().next().unwrap().id;
+    checklist.get_mut(failed).unwrap().state = PairState::Failed;
+    let next = checklist.next_ordinary(&candidates).unwrap();
+    assert_eq!(checklist.get(next).unwrap().component, Rtcp);
+}
+
+#[test]
+fn families_and_link_local_addresses_do_not_mix() {
+    let locals = vec![
+        local("10.0.0.1:1", "10.0.0.1:1", Host, Rtp),
+        local("[2001:db8::1]:1", "[2001:db8::1]:1", Host, Rtp),
+        local("[fe80::1]:1", "[fe80::1]:1", Host, Rtp),
+    ];
+    let remotes = vec![
+        candidate("10.0.0.2:1", Host, Rtp),
+        candidate("[2001:db8::2]:1", Host, Rtp),
+        candidate("[fe80::2]:1", Host, Rtp),
+    ];
+    let (candidates, checklist) = form(locals, remotes);
+    assert_eq!(checklist.len(), 3);
+    for pair in checklist.iter() {
+        assert_eq!(pair.local.0, pair.remote.0);
+        assert_eq!(candidates.remote(pair.remote).component, Rtp);
+    }
+}
+
+#[test]
+fn the_limit_keeps_pairs_of_every_type() {
+    let mut remotes: Vec<Candidate> = (0..200)
+        .map(|number| candidate(&format!("10.1.1.{number}:4000"), Host, Rtp))
+        .collect();
+    remotes.push(candidate("203.0.113.2:6000", ServerReflexive, Rtp));
+    remotes.push(candidate("203.0.113.2:6001", ServerReflexive, Rtcp));
+    let (candidates, checklist) = form(locals(), remotes);
+    assert_eq!(checklist.len(), 100);
+    let reflexive = checklist
+        .iter()
+        .filter(|pair| candidates.remote(pair.remote).kind == ServerReflexive)
+        .count();
+    assert_eq!(reflexive, 2);
+}
+
+#[test]
+fn equal_remote_candidates_are_taken_once() {
+    let mut twice = remotes();
+    let mut worse = twice[0].clone();
+    worse.kind = CandidateType::PeerReflexive;
+    worse.priority = 1;
+    twice.insert(0, worse);
+    let (candidates, checklist) = form(locals(), twice);
+    assert_eq!(checklist.len(), 4);
+    assert!(candidates.remotes.iter().all(|remote| remote.priority > 1));
+}
+
+/// A full checklist makes room for the pair that the peer's check came along.
+#[test]
+fn a_triggered_pair_finds_room() {
+    let remotes = (0..100)
+        .map(|number| candidate(&format!("10.1.1.{number}:4000"), Host, Rtp))
+        .collect();
+    let (mut candidates, mut checklist) = form(locals(), remotes);
+    assert_eq!(checklist.len(), 100);
+    let revealed = candidate("203.0.113.9:9", CandidateType::PeerReflexive, Rtp);
+    let remote = candidates.add_remote(revealed).unwrap();
+    let local = candidates
+        .base("10.0.0.1:4000".parse().unwrap(), Rtp)
+        .unwrap();
+    let id = checklist.find_or_insert(&candidates, Role::Controlling, local, remote);
+    assert_eq!(checklist.len(), 100);
+    assert_eq!(checklist.get(id).unwrap().state, PairState::Waiting);
+    let again = checklist.find_or_insert(&candidates, Role::Controlling, local, remote);
+    assert_eq!(again, id);
+}
+
+#[test]
+fn the_triggered_check_queue_is_first_in_first_out_and_holds_a_pair_once() {
+    let (_, mut checklist) = form(locals(), remotes());
+    let ids: Vec<PairId> = checklist.iter().map(|pair| pair.id).collect();
+    for id in [ids[2], ids[1], ids[2]] {
+        checklist.trigger(TriggeredCheck {
+            pair: id,
+            nominate: false,
+        });
+    }
+    let mut order = Vec::new();
+    while let Some(check) = checklist.next_triggered() {
+        checklist.untrigger(check.pair);
+        order.push(check.pair);
+    }
+    assert_eq!(order, [ids[2], ids[1]]);
+}

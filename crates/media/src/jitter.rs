@@ -2,105 +2,23 @@
 //! playout, what is heard next.
 //!
 //! It knows packets, not sound, and no clock but the times that it is given. Each packet has a
-//! *transit*: its arrival less its RTP timestamp. The playout has an *offset*, the moment at which
-//! the packet of a timestamp is needed less that timestamp. A packet is in time when its transit is at most the
-//! offset. So the buffer watches the distribution of transits ([`delay`](self)), aims with the
-//! offset at a point that all but a few packets reach, and tells its owner to stretch or to
-//! shorten the sound while the offset is off the mark: clocks that drift apart are the same case.
+//! *transit*: its arrival less its RTP timestamp. The playout has an *offset*: the moment at which
+//! the packet of a timestamp is needed, less that timestamp. A packet is in time when its transit is
+//! at most the offset. So the buffer watches the distribution of transits, aims with the offset at
+//! a point that all but a few packets reach, and tells its owner to stretch or to shorten the
+//! sound while the offset is off the mark: clocks that drift apart are the same case.
 //!
 //! Whatever comes from the network, memory is bounded by [`Settings::capacity`] packets.
 
 mod delay;
+mod packet;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use self::delay::DelayEstimator;
 
-/// How the buffer behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How long the first packet is held before the playout begins.
-    pub initial: Duration,
-    /// The least that is added to the quickest packet's way: it covers the playout's own ticks.
-    pub minimum: Duration,
-    /// The most that is aimed at.
-    pub maximum: Duration,
-    /// The most packets that are held.
-    pub capacity: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            initial: Duration::from_millis(35),
-            minimum: Duration::from_millis(20),
-            maximum: Duration::from_millis(400),
-            capacity: 200,
-        }
-    }
-}
-
-/// An RTP packet, as far as the buffer is concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// RTP sequence number.
-    pub sequence: u16,
-    /// RTP timestamp.
-    pub timestamp: u32,
-    /// The marker bit: a talk-spurt begins (RFC 3551 section 4.1).
-    pub marker: bool,
-    /// RTP payload type.
-    pub payload_type: u8,
-    /// How long it lasts, in ticks of the RTP clock.
-    pub duration: u32,
-    /// The payload.
-    pub payload: Vec<u8>,
-}
-
-/// What became of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// It waits to be played.
-    Queued,
-    /// The timeline starts anew with it: the sender's clock or the path has jumped.
-    Restarted,
-    /// It was there already, or was played already.
-    Duplicate,
-    /// Its time to be played is over.
-    Late,
-    /// Its timestamp is far off. A second packet like it would start the timeline anew.
-    Suspect,
-}
-
-/// What to play next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Decode this.
-    Packet(Packet),
-    /// Sound is missing.
-    Missing {
-        /// How much, in ticks of the RTP clock.
-        duration: u32,
-        /// The payload type and payload of the packet right after the gap, for its FEC data.
-        next: Option<(u8, Vec<u8>)>,
-        /// `false`: the sender made a pause (DTX). `true`: a packet was lost or comes too late.
-        lost: bool,
-    },
-    /// Nothing has to be played yet: nothing came, or the first packets are being held.
-    Wait,
-}
-
-/// What the owner should do to the sound, by some milliseconds, to bring the playout to its mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
-    /// Leave it.
-    Keep,
-    /// Stretch it: the buffer grows.
-    Stretch,
-    /// Shorten it: the buffer shrinks.
-    Shorten,
-}
+pub use self::packet::{Advice, Inserted, Packet, Settings, Step};
 
 /// The offset must be over the mark by this before sound is shortened,
 const OVER: i64 = 12_000_000;

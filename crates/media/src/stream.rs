@@ -228,7 +228,8 @@ impl MediaStream {
         }
     }
 
-    /// A datagram that came by the RTP path. RTCP among it (RFC 5761) is recognised.
+    /// A datagram that came by the RTP path. RTCP among it (RFC 5761) is recognised. The owner
+    /// passes on only what came over a path that was proven to lead to the peer.
     pub fn handle_rtp(&mut self, now: Instant, datagram: &[u8]) {
         // RFC 5761 section 4: RTCP's packet types are where RTP would have the marker and payload
         // types 64 to 95.

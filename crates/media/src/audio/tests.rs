@@ -62,6 +62,17 @@ fn a_sink_that_is_dropped_leaves_a_whole_file() {
 }
 
 #[test]
+fn a_file_can_be_played_while_it_is_written() {
+    let file = Scratch::new("growing");
+    let mut sink = WavSink::create(&file.0).unwrap();
+    for _ in 0..120 {
+        sink.write(&[7; FRAME]).unwrap();
+    }
+    let samples = read_all(&mut WavSource::open(&file.0).unwrap());
+    assert_eq!(samples.len(), 100 * FRAME);
+}
+
+#[test]
 fn files_of_any_rate_channels_and_depth_are_understood() {
     for (rate, channels, bits) in [
         (8_000, 1, 8),

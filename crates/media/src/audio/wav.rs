@@ -97,10 +97,14 @@ impl Source for WavSource {
     }
 }
 
+/// Frames after which the file's head is brought up to date: one second's.
+const FLUSH: u32 = 50;
+
 /// Writes a WAV file of 48 kHz, mono, 16 bit.
 pub struct WavSink {
     path: PathBuf,
     writer: Option<WavWriter<BufWriter<File>>>,
+    frames: u32,
 }
 
 impl WavSink {
@@ -116,6 +120,7 @@ impl WavSink {
         Ok(WavSink {
             path: path.to_owned(),
             writer: Some(writer),
+            frames: 0,
         })
     }
 }
@@ -128,7 +133,13 @@ impl Sink for WavSink {
         let mut samples = frame.iter();
         samples
             .try_for_each(|&sample| writer.write_sample(sample))
-            .map_err(|error| refuse(&self.path, error))
+            .map_err(|error| refuse(&self.path, error))?;
+        self.frames = self.frames.wrapping_add(1);
+        if self.frames.is_multiple_of(FLUSH) {
+            // So that what was recorded can be played also if the program is killed.
+            writer.flush().map_err(|error| refuse(&self.path, error))?;
+        }
+        Ok(())
     }
 
     /// Sets the sizes in the file's head. Dropping does it too (hound's writer sees to that).

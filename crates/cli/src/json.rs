@@ -390,6 +390,39 @@ mod tests {
         }
     }
 
+    /// The closed lists are documented as they are.
+    #[test]
+    fn every_word_is_documented() {
+        let document = include_str!("../EVENTS.md");
+        let ends = [
+            EndReason::HungUp,
+            EndReason::DurationOver,
+            EndReason::Cancelled,
+            EndReason::NoMediaPath,
+            EndReason::ConsentLost,
+            EndReason::NothingHeard,
+            EndReason::Declined,
+            EndReason::Busy,
+            EndReason::Refused,
+            EndReason::NoAnswer,
+            EndReason::Authentication,
+            EndReason::Network,
+            EndReason::Incompatible,
+            EndReason::IceRequired,
+        ];
+        let failures = [
+            PathFailure::AllPairsFailed,
+            PathFailure::NoPairs,
+            PathFailure::PatienceOver,
+            PathFailure::PeerSilent,
+            PathFailure::ConsentLost,
+        ];
+        let words = ends.map(EndReason::as_str).into_iter();
+        for word in words.chain(failures.map(PathFailure::as_str)) {
+            assert!(document.contains(&format!("| `{word}` |")), "{word}");
+        }
+    }
+
     #[test]
     fn the_first_line_names_the_schema() {
         let clock = Clock::start();

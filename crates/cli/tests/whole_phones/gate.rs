@@ -267,9 +267,17 @@ fn cancel_at_every_moment_ends_the_ringing_for_good() {
         // A 200 that crosses the CANCEL goes one way, the BYE that ends it another.
         let silent = over + Duration::from_millis(100);
         assert!(
-            stage.bob().played().iter().all(|played| played.at <= silent),
+            stage
+                .bob()
+                .played()
+                .iter()
+                .all(|played| played.at <= silent),
             "cancelled after {after} ms; {:?} after\n{}",
-            stage.bob().played().last().map(|played| played.at - hung_up),
+            stage
+                .bob()
+                .played()
+                .last()
+                .map(|played| played.at - hung_up),
             stage.story()
         );
         assert!(

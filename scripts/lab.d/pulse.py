@@ -39,7 +39,10 @@ class SoundCheck:
         self.environment = dict(os.environ, HOME=str(directory), XDG_RUNTIME_DIR=str(directory),
                                 XDG_CONFIG_HOME=str(directory), PULSE_RUNTIME_PATH=str(runtime),
                                 PULSE_SERVER=f"unix:{runtime}/native", RUST_BACKTRACE="1")
-        self.environment.pop("PULSE_SINK", None)
+        # The server lets anybody in, yet breaks off with a client that shows no cookie of this length.
+        cookie = self.directory / "cookie"
+        cookie.write_bytes(os.urandom(256))
+        self.environment["PULSE_COOKIE"] = str(cookie)
         self.processes = []
 
     def start(self, name, *command):

@@ -486,10 +486,13 @@ fn directions_and_hold() {
         ] {
             let (answer, negotiated) = answer_text(&offer, &ours());
             assert_eq!(negotiated.direction, expected);
-            assert!(
-                answer.contains(&format!("a={}\r\n", expected.as_str())),
-                "{answer}"
-            );
+            // RFC 8866 section 6.7: sendrecv is what nothing means, and is not written.
+            let written = ["sendrecv", "sendonly", "recvonly", "inactive"]
+                .into_iter()
+                .filter(|word| answer.contains(&format!("a={word}\r\n")))
+                .collect::<Vec<_>>();
+            let wanted = (expected != Direction::SendRecv).then_some(expected.as_str());
+            assert_eq!(written, wanted.into_iter().collect::<Vec<_>>(), "{answer}");
         }
     }
     // The stream's word goes before the session's; the old hold is one as well.
@@ -629,7 +632,6 @@ fn our_offer_line_by_line() {
          a=rtpmap:101 telephone-event/8000\r\n\
          a=rtpmap:102 telephone-event/48000\r\n\
          a=ptime:20\r\n\
-         a=sendrecv\r\n\
          a=rtcp:7001\r\n\
          a=rtcp-mux\r\n\
          a=ice-ufrag:ours1234\r\n\

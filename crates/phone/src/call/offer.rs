@@ -100,7 +100,8 @@ fn offered(codecs: &[Codec]) -> Vec<RtpCodec> {
             name: "telephone-event".to_owned(),
             clock_rate,
             channels: 1,
-            fmtp: Some("0-15".to_owned()),
+            // RFC 4733 section 2.4.1: the events 0 to 15 are what nothing means.
+            fmtp: None,
         });
     audio.chain(events).collect()
 }

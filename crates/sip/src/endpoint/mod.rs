@@ -226,10 +226,11 @@ impl Endpoint {
     }
 
     /// A word that nobody can guess, for tags, branches, Call-IDs and client nonces
-    /// (RFC 3261 section 19.3 asks for 32 bits at least).
+    /// (RFC 3261 section 19.3 asks for 32 bits at least; these are 80, and no longer than that
+    /// since an INVITE has 1300 bytes in a datagram).
     pub(crate) fn token(&mut self) -> String {
         let number: u128 = self.rng.random();
-        format!("{number:032x}")
+        format!("{:020x}", number >> 48)
     }
 
     /// A number in `least..=most`.

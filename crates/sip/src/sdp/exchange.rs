@@ -244,7 +244,10 @@ fn described_media(
     if let Some(ptime) = local.ptime {
         media.add_attribute_with_value("ptime", ptime);
     }
-    media.add_attribute_from_str(direction.as_str());
+    // RFC 8866 section 6.7: sendrecv is what nothing means. An INVITE has 1300 bytes in a datagram.
+    if direction != Direction::SendRecv {
+        media.add_attribute_from_str(direction.as_str());
+    }
     media
 }
 

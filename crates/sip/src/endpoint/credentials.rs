@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Endpoint;
-use super::client::{ClientKey, Purpose};
+use super::client_transaction::{ClientKey, Purpose};
 use crate::auth::Realms;
 use crate::message::{CSeq, HeaderName, Request, Response};
 

@@ -47,6 +47,8 @@ pub enum SipTransmit {
 }
 
 /// What happened.
+// `Incoming` is the largest, and rare; events live for a moment, so boxes would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum SipEvent {
     /// An INVITE outside of a dialog has come; the 100 is on its way.

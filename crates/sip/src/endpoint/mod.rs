@@ -6,6 +6,7 @@
 //! when [`Endpoint::handle_timeout`] is wanted.
 
 mod client;
+mod client_transaction;
 mod config;
 mod credentials;
 mod event;
@@ -21,7 +22,7 @@ use std::time::Instant;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
-pub(crate) use client::{ClientKey, MAX_FORKS, Outcome, Purpose};
+pub(crate) use client_transaction::{ClientKey, MAX_FORKS, Outcome, Purpose};
 pub use config::{
     AuthCredentials, CallHandle, CommandRefused, ConnectionId, DialogId, EndpointConfig, IcePeer,
     LocalAddress, OutgoingInvite, ProgressDelivery, QueryId, RegisterConfig, Rejection,
@@ -33,7 +34,7 @@ use crate::call::Call;
 use crate::message::{Message, ParseError};
 use crate::registration::Registration;
 use crate::transport::{Connections, Flow, Names, Peers, StreamInput};
-use client::ClientTransaction;
+use client_transaction::ClientTransaction;
 use server::ServerTransaction;
 
 /// A SIP user agent.

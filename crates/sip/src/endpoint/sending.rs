@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::client::{
-    ClientKey, ClientTransaction, Machine, Outcome, Resort, Sent, Stage, TCP_SILENCE,
+use super::client::TCP_SILENCE;
+use super::client_transaction::{
+    ClientKey, ClientTransaction, Machine, Outcome, Resort, Sent, Stage,
 };
 use super::{ConnectionId, Endpoint, SipTransmit};
 use crate::message::{HeaderName, Method, NameAddr, Request, Via};

@@ -42,6 +42,7 @@ enum State {
 }
 
 /// What came out of a stream.
+#[allow(clippy::large_enum_variant)] // Handled at once, in a short list.
 #[derive(Debug)]
 pub(crate) enum StreamInput {
     Message(Result<Message, ParseError>),
@@ -183,7 +184,7 @@ impl Connections {
         *last_used = now;
         parser.push(bytes);
         let mut inputs = Vec::new();
-        while let Some(message) = parser.next() {
+        for message in parser.by_ref() {
             let fatal = message.as_ref().is_err_and(ParseError::is_fatal);
             inputs.push(StreamInput::Message(message));
             *message_due = None;

@@ -8,5 +8,6 @@ mod provisional;
 mod registration;
 mod reinvite;
 mod requests;
+mod steps;
 mod streams;
 mod wire;

@@ -186,10 +186,6 @@ impl Agent {
         let Some(known) = self.transactions.get(response.id()) else {
             return false;
         };
-        let symmetric = known.to == from && known.base == base;
-        // A pair that is valid is not failed by an answer that somebody plays again from elsewhere;
-        // the nominating check is still answered from where it went, or times out.
-        let is_check = known.purpose == Purpose::Check;
         // RFC 8489 section 9.1.4: without integrity, as if it had never been received. That goes
         // for errors too: a stranger's 400 must not end a check.
         if matches!(self.phase, Phase::Lost)
@@ -197,13 +193,16 @@ impl Agent {
         {
             return true;
         }
-        if !symmetric && !is_check {
+        // RFC 8445 section 7.2.5.2.1. But a pair that is valid is not failed by an answer that
+        // somebody plays again from elsewhere: the nominating check is still answered from where
+        // it went, or times out.
+        let symmetric = known.to == from && known.base == base;
+        if !symmetric && known.purpose != Purpose::Check {
             return true;
         }
         let Some(transaction) = self.transactions.take(response.id()) else {
             return true;
         };
-        // RFC 8445 section 7.2.5.2.1.
         if !symmetric {
             self.check_failed(now, &transaction);
             return true;

@@ -89,3 +89,57 @@ fn the_call_setup_budget() {
         }
     }
 }
+
+/// Without mux, component 2 is dead on the way: nothing is proven, though component 1 is fine.
+#[test]
+fn one_component_is_no_path() {
+    let mut net = Net::new(Access::Open, ADDRESS_RESTRICTED);
+    net.prepare_default();
+    let dead = [ALICE, BOB].map(|index| net.peers[index].base(ComponentId::Rtcp));
+    net.tap = Some(Box::new(move |_, packet| {
+        if dead.contains(&packet.base) {
+            Fate::Drop
+        } else {
+            Fate::Pass
+        }
+    }));
+    net.exchange(ms(20), NO_MUX);
+    net.run_for(ms(12_000));
+    for peer in &net.peers {
+        assert!(peer.session().path(FORK, ComponentId::Rtp).is_some());
+        assert!(peer.session().path(FORK, ComponentId::Rtcp).is_none());
+        assert!(peer.proofs.is_empty());
+        assert_eq!(
+            peer.when(|seen| matches!(
+                seen,
+                Seen::Failed(ringtrue_ice::FailureReason::PatienceOver, _)
+            ))
+            .map(|at| at / 100),
+            peer.when(|seen| matches!(seen, Seen::Checking(_)))
+                .map(|at| at / 100 + 100)
+        );
+    }
+}
+
+/// A third of all datagrams is lost: the dense re-checks prove the path within two seconds in
+/// nearly every call, the retransmissions in the rest.
+#[test]
+fn heavy_loss() {
+    let mut proven_after: Vec<u128> = Vec::new();
+    for seed in 0..200 {
+        let mut net = Net::new(PORT_RESTRICTED, ADDRESS_RESTRICTED).seeded(seed);
+        net.prepare_default();
+        net.loss = 33;
+        net.exchange(ms(30), MUX);
+        net.run_for(ms(10_000));
+        proven_after.extend(net.peers[BOB].validated());
+    }
+    proven_after.sort_unstable();
+    assert!(proven_after.len() >= 199, "{}", proven_after.len());
+    assert!(proven_after[100] < 200, "half: {}", proven_after[100]);
+    assert!(
+        proven_after[180] < 1_000,
+        "nine in ten: {}",
+        proven_after[180]
+    );
+}

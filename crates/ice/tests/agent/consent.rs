@@ -71,6 +71,18 @@ fn lost_while_ringing() {
         .unwrap();
     let expected = (last_answer + net.delay + ms(30_000)).as_millis();
     assert!(lost.abs_diff(expected) <= 20, "{lost}, {expected}");
+    // RFC 7675 section 5.1: each was a new transaction, sent once.
+    let mut ids: Vec<u128> = net
+        .sent
+        .iter()
+        .filter(|(at, packet)| packet.sender == BOB && *at > ms(2_000))
+        .map(|(_, packet)| stun::read(&packet.payload).id)
+        .collect();
+    let asked = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), asked);
+    assert!((5..=8).contains(&asked), "{asked}");
     let bob = &mut net.peers[BOB];
     assert!(bob.session().path(FORK, ComponentId::Rtp).is_none());
     // A proof that had not been used yet is void.

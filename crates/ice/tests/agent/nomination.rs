@@ -86,6 +86,60 @@ fn a_black_hole_costs_one_round_trip() {
     );
 }
 
+/// The worse pair answers first, but the better one's check has not had its round trip yet.
+#[test]
+fn a_better_pair_gets_its_round_trip() {
+    for (better_answers_at, nominated) in [(55, 4_000), (75, 9_000)] {
+        let mut net = Net::new(Access::Open, Access::Open);
+        net.prepare_default();
+        let (alice, mut bob) = (net.description(ALICE), net.description(BOB));
+        // This test plays bob, at two addresses.
+        net.peers[BOB].session = None;
+        let good = bob.candidates[0].clone();
+        let mut poor = good.clone();
+        poor.address.set_port(9_000);
+        poor.priority -= 1_000;
+        poor.foundation = "poor".into();
+        bob.candidates = vec![good.clone(), poor.clone()];
+        let early = stun::Request {
+            id: 1,
+            to: &alice.credentials,
+            from_ufrag: &bob.credentials.ufrag,
+            password: &alice.credentials.pwd,
+            role: (stun::ICE_CONTROLLED, 1),
+            use_candidate: false,
+        };
+        let rtp = ComponentId::Rtp;
+        net.inject(ALICE, rtp, poor.address, &early.to_bytes());
+        net.run_for(ms(5));
+        net.origin = net.now;
+        net.sent.clear();
+        // The poor pair's check, triggered, leaves at 0, the good one's at 20.
+        net.start(ALICE, bob.clone(), MUX);
+        let mut answers = vec![(40, poor.address), (better_answers_at, good.address)];
+        answers.sort_unstable();
+        for (at, address) in answers {
+            let wait = ms(at) - net.elapsed();
+            net.run_for(wait);
+            let first = net
+                .sent
+                .iter()
+                .find(|(_, packet)| packet.to == address)
+                .map(|(_, packet)| packet.clone())
+                .unwrap();
+            let reply = stun::success(&first.payload, first.base, Some(&bob.credentials.pwd));
+            net.inject(ALICE, rtp, address, &reply);
+        }
+        net.run_for(ms(100));
+        let (_, nomination) = net
+            .sent
+            .iter()
+            .find(|(_, packet)| stun::read(&packet.payload).use_candidate)
+            .unwrap();
+        assert_eq!(nomination.to.port(), nominated);
+    }
+}
+
 /// RFC 8839 section 4.3.4: behind NATs that map independently the default was right; a symmetric
 /// NAT makes another candidate, which the updated offer names alone.
 #[test]

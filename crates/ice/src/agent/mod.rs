@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use self::checklist::{Candidates, Checklist};
 use self::pair::PairId;
-use self::transaction::Transactions;
+use self::transaction::{Purpose, Transactions};
 use self::valid::ValidList;
 use crate::candidate::{ComponentId, Credentials, IceDescription};
 use crate::event::{FailureReason, IceEvent, Role, Transmit};
@@ -187,7 +187,11 @@ impl Agent {
             .transactions
             .handle_timeout(now, |transmit| push(out, transmit));
         for transaction in failed {
-            self.check_failed(now, &transaction);
+            // Nobody refused: a new nominating check follows, as a dense re-check would, and only
+            // the loss of consent ends that (RFC 8445 section 7.2.5.3.4 ends it with the first).
+            if transaction.purpose != Purpose::Nomination {
+                self.check_failed(now, &transaction);
+            }
         }
         self.expire_consent(now);
         self.nominate_if_due(now);

@@ -1,5 +1,6 @@
 //! Binding transactions: their retransmission and their end (RFC 8489 section 6.2.1).
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -117,7 +118,7 @@ impl Request {
 
 /// The transactions of one agent.
 #[derive(Debug, Default)]
-pub(super) struct Transactions(Vec<Transaction>);
+pub(super) struct Transactions(VecDeque<Transaction>);
 
 impl Transactions {
     pub(super) fn insert(&mut self, transaction: Transaction) {
@@ -128,7 +129,7 @@ impl Transactions {
                 .position(|known| matches!(known.schedule, Schedule::Listening { .. }));
             self.0.remove(oldest.unwrap_or(0));
         }
-        self.0.push(transaction);
+        self.0.push_back(transaction);
     }
 
     pub(super) fn get(&self, id: TransactionId) -> Option<&Transaction> {
@@ -138,7 +139,7 @@ impl Transactions {
     /// Takes out the transaction that a response belongs to: it is answered once.
     pub(super) fn take(&mut self, id: TransactionId) -> Option<Transaction> {
         let index = self.0.iter().position(|known| known.id == id)?;
-        Some(self.0.remove(index))
+        self.0.remove(index)
     }
 
     /// RFC 8445 section 7.3.1.4: no retransmission, no failure, but an answer is still welcome.
@@ -172,6 +173,9 @@ impl Transactions {
         now: Instant,
         mut send: impl FnMut(Transmit),
     ) -> Vec<Transaction> {
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return Vec::new();
+        }
         for transaction in self.0.iter_mut().filter(|known| known.due() <= now) {
             let Schedule::Retransmit {
                 interval,
@@ -201,9 +205,9 @@ impl Transactions {
                 },
             };
         }
-        let (over, open) = std::mem::take(&mut self.0)
+        let (over, open): (VecDeque<_>, _) = std::mem::take(&mut self.0)
             .into_iter()
-            .partition::<Vec<_>, _>(|known| known.due() <= now);
+            .partition(|known| known.due() <= now);
         self.0 = open;
         over.into_iter()
             .filter(|known| matches!(known.schedule, Schedule::LastWait { .. }))

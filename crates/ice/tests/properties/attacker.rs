@@ -137,10 +137,10 @@ impl Attacker {
             }
             // A request turned into a success response, with all its attributes.
             _ => {
-                if let Some(kind) = payload.get_mut(..2) {
+                if let Some(kind @ [0x00, 0x01]) = payload.get_mut(..2) {
                     kind.copy_from_slice(&[0x01, 0x01]);
+                    fresh = false;
                 }
-                fresh = false;
             }
         }
         (payload, fresh)

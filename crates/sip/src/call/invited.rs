@@ -41,6 +41,23 @@ pub(super) enum Reliability {
     Required,
 }
 
+impl Reliability {
+    fn of(request: &Request) -> Self {
+        if names(&request.headers.require(), "100rel") {
+            Self::Required
+        } else if names(&request.headers.supported(), "100rel") {
+            Self::Supported
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// Whether a list of option tags has this one.
+fn names(tags: &[String], wanted: &str) -> bool {
+    tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted))
+}
+
 /// Where our session description stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Description {
@@ -115,13 +132,7 @@ impl Endpoint {
         };
         // RFC 3261 section 17.2.1 allows 200 ms; at once, it also stops the caller's timer A.
         self.answer(now, &key, &request, StatusCode::TRYING);
-        let has = |tag: &str, list: &[String]| list.iter().any(|t| t.eq_ignore_ascii_case(tag));
-        let (supported, required) = (request.headers.supported(), request.headers.require());
-        let reliability = match () {
-            () if has("100rel", &required) => Reliability::Required,
-            () if has("100rel", &supported) => Reliability::Supported,
-            () => Reliability::Unknown,
-        };
+        let reliability = Reliability::of(&request);
         let handle = self.new_call();
         let event = SipEvent::Incoming {
             call: handle,
@@ -130,7 +141,8 @@ impl Endpoint {
             request_uri: request.uri.clone(),
             body: sdp_of(&request.headers, &request.body),
             supports_100rel: reliability != Reliability::Unknown,
-            supports_ice: has("ice", &supported) || has("ice", &required),
+            supports_ice: names(&request.headers.supported(), "ice")
+                || names(&request.headers.require(), "ice"),
             call_id: dialog.call_id.clone(),
             remote_tag: dialog.remote_tag().to_owned(),
         };

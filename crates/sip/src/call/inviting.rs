@@ -232,12 +232,7 @@ impl Endpoint {
             return;
         }
         let body = sdp_of(&response.headers, &response.body);
-        let tag = response
-            .headers
-            .to()
-            .ok()
-            .and_then(|to| to.tag().map(str::to_owned))
-            .unwrap_or_default();
+        let tag = tag_of(response);
         let Some(inviting) = self.inviting(call) else {
             return;
         };
@@ -389,4 +384,11 @@ impl Endpoint {
     pub(crate) fn option_tags(&self) -> &'static str {
         supported(&self.config)
     }
+}
+
+/// The To tag of a response; empty if it has none.
+fn tag_of(response: &Response) -> String {
+    let to = response.headers.to().ok();
+    to.and_then(|to| to.tag().map(str::to_owned))
+        .unwrap_or_default()
 }

@@ -254,7 +254,9 @@ impl Call {
             .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
         let answered = sdp::answer(offer, &local)
             .ok()
-            .and_then(|(body, negotiated)| Some((body, Terms::new(desk, now, negotiated)?)));
+            .and_then(|(body, negotiated)| {
+                Some((body, Terms::new(desk, now, offer.clone(), negotiated)?))
+            });
         if answered.is_none() {
             let text = "No codec in common";
             self.reject(

@@ -7,7 +7,7 @@ use ringtrue_ice::{
     ForkId, Gate, IceDescription, IceSession, PacketKind, PathProof, Ring, Role, SessionConfig,
     UnverifiedPolicy, UnverifiedReason,
 };
-use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, SessionDescription};
+use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia};
 use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{DialogId, OutgoingInvite};
 
@@ -240,12 +240,10 @@ impl Call {
             return Some(id);
         }
         let Some(body) = body else { return Some(id) };
-        let terms = SessionDescription::parse(body)
-            .ok()
-            .and_then(|answer| sdp::read_answer(&offer, &answer).ok())
-            .and_then(|negotiated| Terms::new(desk, now, negotiated));
         // An answer that cannot be read is as none: a 2xx without another is ended.
-        let Some(terms) = terms else { return Some(id) };
+        let Some(terms) = Terms::of_answer(desk, now, &offer, body) else {
+            return Some(id);
+        };
         fork.media = match (terms.negotiated().ice.clone(), &mut self.ice) {
             (IceSupport::Supported(description), Some(ice)) => {
                 start_fork(ice, now, id, description, terms)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ringtrue_ice::{Gate, Role, UnverifiedReason};
 use ringtrue_sip::ProgressDelivery;
-use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, Negotiated, SessionDescription};
+use ringtrue_sip::sdp::{self, Direction, IceSupport};
 
 use super::incoming::{Agreement, FORK, Holding};
 use super::offer::components;
@@ -62,7 +62,10 @@ impl Call {
             return;
         };
         let local = (**local).clone();
-        let Some(terms) = self.read_answer(desk, now, local, body.as_deref()) else {
+        let Some(terms) = body
+            .as_deref()
+            .and_then(|body| Terms::of_answer(desk, now, &local, body))
+        else {
             let text = "The answer holds no audio stream that this phone understands";
             self.reject(
                 desk,
@@ -96,17 +99,5 @@ impl Call {
             });
             self.run_ice(desk, now);
         }
-    }
-
-    fn read_answer(
-        &self,
-        desk: &mut Desk,
-        now: Instant,
-        local: LocalMedia,
-        body: Option<&[u8]>,
-    ) -> Option<Terms> {
-        let answer = SessionDescription::parse(body?).ok()?;
-        let negotiated: Negotiated = sdp::read_answer(&local, &answer).ok()?;
-        Terms::new(desk, now, negotiated)
     }
 }

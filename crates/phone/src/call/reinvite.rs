@@ -48,8 +48,9 @@ impl Call {
         let direction = terms.negotiated.direction;
         let local = self
             .session
-            .describe_selected(desk, sockets, selected, direction);
-        let body = sdp::offer(&local);
+            .describe_selected(desk, sockets, selected, direction)
+            .continuing(&terms.last);
+        let body = sdp::subsequent_offer(&terms.last, &local);
         if desk.sip.reinvite(now, &talking.dialog, body).is_ok() {
             talking.subsequent = Subsequent::Ours {
                 local: Box::new(local),
@@ -71,15 +72,15 @@ impl Call {
         else {
             return;
         };
-        let negotiated = body
-            .as_deref()
-            .and_then(|body| SessionDescription::parse(body).ok())
-            .and_then(|answer| sdp::read_answer(&local, &answer).ok());
-        let Some(negotiated) = negotiated else { return };
+        let answer = body.as_deref().map(SessionDescription::parse);
+        let Some(Ok(answer)) = answer else { return };
+        let Ok(negotiated) = sdp::read_answer(&local, &answer) else {
+            return;
+        };
         if let (IceSupport::Supported(description), Some(ice)) = (&negotiated.ice, &mut self.ice) {
             ice.handle_updated_remote(now, talking.fork, description);
         }
-        talking.renegotiate(desk, now, negotiated);
+        talking.renegotiate(desk, now, answer, negotiated);
     }
 
     pub(super) fn handle_reinvite_refused(&mut self) {
@@ -171,7 +172,7 @@ impl Call {
         };
         let dialog = talking.dialog.clone();
         if desk.sip.answer_reinvite(now, &dialog, answer).is_ok() {
-            talking.renegotiate(desk, now, negotiated);
+            talking.renegotiate(desk, now, offer, negotiated);
         }
         None
     }
@@ -179,7 +180,13 @@ impl Call {
 
 impl Talking {
     /// Takes new terms; the stream goes on where codec and payload types stay.
-    fn renegotiate(&mut self, desk: &mut Desk, now: Instant, negotiated: Negotiated) {
+    fn renegotiate(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        last: SessionDescription,
+        negotiated: Negotiated,
+    ) {
         let Media::Agreed(terms) = &mut self.media else {
             return;
         };
@@ -191,8 +198,9 @@ impl Talking {
                 && config.telephone_event == old.telephone_event
         });
         if same {
+            terms.last = last;
             terms.negotiated = negotiated;
-        } else if let Some(new) = Terms::new(desk, now, negotiated) {
+        } else if let Some(new) = Terms::new(desk, now, last, negotiated) {
             **terms = new;
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, PathProof, Ring};
 use ringtrue_media::{Channel, FRAME, MediaEvent, MediaStream};
 use ringtrue_sip::DialogId;
-use ringtrue_sip::sdp::{IceSupport, LocalMedia, Negotiated, SessionDescription};
+use ringtrue_sip::sdp::{self, IceSupport, LocalMedia, Negotiated, SessionDescription};
 
 use super::inviting::bye;
 use super::offer::{components, stream_config};
@@ -25,18 +25,41 @@ const LONGEST_CATCH_UP: Duration = Duration::from_millis(200);
 
 /// What offer and answer agreed on, and the stream that follows from it.
 pub(super) struct Terms {
+    /// The last description that the peer sent: ours keep its streams and payload numbers.
+    pub(super) last: SessionDescription,
     pub(super) negotiated: Negotiated,
     pub(super) stream: MediaStream,
 }
 
 impl Terms {
     /// `None` when the two agreed on no codec that we speak.
-    pub(super) fn new(desk: &mut Desk, now: Instant, negotiated: Negotiated) -> Option<Self> {
+    pub(super) fn new(
+        desk: &mut Desk,
+        now: Instant,
+        last: SessionDescription,
+        negotiated: Negotiated,
+    ) -> Option<Self> {
         let seed = desk.seed();
         // RFC 7022: a CNAME that says nothing about the user.
         let config = stream_config(&negotiated, format!("{:016x}", desk.seed()))?;
         let stream = MediaStream::new(config, seed, now, desk.wall(now)).ok()?;
-        Some(Self { negotiated, stream })
+        Some(Self {
+            last,
+            negotiated,
+            stream,
+        })
+    }
+
+    /// The terms of an answer to our offer; `None` when it cannot be read, or holds nothing for us.
+    pub(super) fn of_answer(
+        desk: &mut Desk,
+        now: Instant,
+        offer: &LocalMedia,
+        answer: &[u8],
+    ) -> Option<Self> {
+        let answer = SessionDescription::parse(answer).ok()?;
+        let negotiated = sdp::read_answer(offer, &answer).ok()?;
+        Self::new(desk, now, answer, negotiated)
     }
 
     pub(super) fn negotiated(&self) -> &Negotiated {
@@ -495,11 +518,10 @@ impl Call {
         talking.confirm();
         if let Media::Offered(local) = &talking.media {
             let local = local.clone();
-            let (fork, parsed) = (talking.fork, body.as_deref().map(SessionDescription::parse));
-            let terms = parsed
-                .and_then(Result::ok)
-                .and_then(|answer| ringtrue_sip::sdp::read_answer(&local, &answer).ok())
-                .and_then(|negotiated| Terms::new(desk, now, negotiated));
+            let fork = talking.fork;
+            let terms = body
+                .as_deref()
+                .and_then(|body| Terms::of_answer(desk, now, &local, body));
             let Some(terms) = terms else {
                 let end = End::new(EndReason::Incompatible, EndedBy::Local, Outcome::Refused);
                 self.hang_up_talk(desk, now, end);

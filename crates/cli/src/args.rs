@@ -109,7 +109,7 @@ pub struct PhoneArgs {
     /// Which account of the settings file to use
     #[arg(long, value_name = "NAME")]
     pub account: Option<String>,
-    /// Who I am [default: sip:USER@HOST]
+    /// Who I am; sip:USER@HOST if nothing is said
     #[arg(long, value_name = "SIP-URI")]
     pub aor: Option<String>,
     /// The outbound proxy; its transport parameter counts

@@ -39,6 +39,7 @@ fn assert_heard(file: &str, hz: f64) {
     assert_eq!(spec.channels, 1);
     let samples: Vec<i16> = wav.samples::<i16>().map(|sample| sample.unwrap()).collect();
     let report = tone::measure(&samples, hz, spec.sample_rate, 0.05);
+    println!("{hz} Hz: {report:?}");
     assert!(report.seconds >= 4.5, "{file}, {hz} Hz: {report:?}");
     assert!(report.longest_gap_ms <= 40.0, "{file}, {hz} Hz: {report:?}");
 }

@@ -155,13 +155,14 @@ fn a_proof_exactly_where_a_path_exists() {
 /// the worlds.
 #[test]
 fn the_judge_notices_every_mutant() {
-    let proof = |violation: &Violation| matches!(violation, Violation::ProofWithoutAPath { .. });
-    let missed = |violation: &Violation| matches!(violation, Violation::Missed { .. });
-    let mutants: [(Mutant, &dyn Fn(&Violation) -> bool); 4] = [
-        (Mutant::FilterIgnored, &proof),
-        (Mutant::TriggeredChecksOff, &missed),
-        (Mutant::ProofAfterOneDirection, &proof),
-        (Mutant::ProofWithoutThePeersRequest, &proof),
+    type Expected = fn(&Violation) -> bool;
+    let proof: Expected = |violation| matches!(violation, Violation::ProofWithoutAPath { .. });
+    let missed: Expected = |violation| matches!(violation, Violation::Missed { .. });
+    let mutants = [
+        (Mutant::FilterIgnored, proof),
+        (Mutant::TriggeredChecksOff, missed),
+        (Mutant::ProofAfterOneDirection, proof),
+        (Mutant::ProofWithoutThePeersRequest, proof),
     ];
     for (mutant, expected) in mutants {
         let found = (1..=WORLDS / 10).find(|seed| {

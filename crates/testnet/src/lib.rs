@@ -5,7 +5,8 @@
 //! and byte streams travel through it hop by hop, so a filter that opens while a packet is on its
 //! way lets it in. Nothing here reads a clock or draws randomness of its own: equal seeds give
 //! equal worlds. A [`Simulation`] adds [`Node`]s, which live on hosts, and steps from one wake-up
-//! to the next.
+//! to the next. [`StunServer`] and [`SipProxy`] are nodes that live inside the world, and
+//! [`RandomWorld`] is a whole world out of one number.
 //!
 //! ```
 //! use std::time::Duration;

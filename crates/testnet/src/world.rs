@@ -318,12 +318,7 @@ impl World {
         if !self.deliveries.is_empty() {
             return Some(self.now);
         }
-        let flying = self.events.keys().next().map(|(at, _)| *at);
-        let servers = self
-            .servers
-            .values()
-            .filter_map(|server| server.poll_timeout());
-        flying.into_iter().chain(servers).min()
+        self.next_happening()
     }
 
     /// Moves the clock to a time and does all that happens until then. A time that has passed

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
@@ -50,7 +49,7 @@ impl TriggeredChecks {
     }
 
     /// Whether an outgoing message is a check that an incoming one has triggered.
-    pub fn is_triggered(&mut self, _now: Instant, pair: Pair, payload: &[u8]) -> bool {
+    pub fn is_triggered(&mut self, pair: Pair, payload: &[u8]) -> bool {
         let Some(id) = transaction_id(REQUEST, payload) else {
             return false;
         };

@@ -138,10 +138,10 @@ impl Peer {
         self.log.proven = self.log.proven.or(Some(now));
     }
 
-    fn transmit(&mut self, now: Instant, transmit: Transmit, out: &mut Outbox) {
+    fn transmit(&mut self, transmit: Transmit, out: &mut Outbox) {
         let Transmit { base, to, payload } = transmit;
         if self.mutant == Some(Mutant::TriggeredChecksOff)
-            && self.triggered.is_triggered(now, (base, to), &payload)
+            && self.triggered.is_triggered((base, to), &payload)
         {
             return;
         }
@@ -195,10 +195,10 @@ impl Node for Peer {
 
     fn drain(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(transmit) = self.gatherer.poll_transmit() {
-            self.transmit(now, transmit, out);
+            self.transmit(transmit, out);
         }
         while let Some(transmit) = self.session.as_mut().and_then(IceSession::poll_transmit) {
-            self.transmit(now, transmit, out);
+            self.transmit(transmit, out);
         }
         self.events(now);
     }

@@ -278,6 +278,9 @@ fn patience(lossy: bool) -> SessionConfig {
     }
 }
 
+/// What a peer leaves: its log, and its path for each component.
+type Ended = (Log, Vec<Option<Path>>);
+
 struct Trial {
     simulation: Simulation<Peer>,
     hosts: [HostId; 2],
@@ -368,7 +371,7 @@ impl Trial {
         strike < ends
     }
 
-    fn end(mut self, ports: &[(ComponentId, u16)]) -> (World, [(Log, Vec<Option<Path>>); 2]) {
+    fn end(mut self, ports: &[(ComponentId, u16)]) -> (World, [Ended; 2]) {
         let peers = self.hosts.map(|host| {
             let peer = self.simulation.node_mut(host);
             let paths = ports.iter().map(|(component, _)| peer.path(*component));
@@ -384,7 +387,7 @@ impl Trial {
 fn carries(
     world: &mut World,
     hosts: [HostId; 2],
-    peers: &[(Log, Vec<Option<Path>>); 2],
+    peers: &[Ended; 2],
     component: usize,
 ) -> [bool; 2] {
     world.make_reliable();

@@ -11,7 +11,7 @@ pub struct SessionConfig {
     pub role: Role,
     /// Our Ta, 5 to 50 ms (`a=ice-pacing`). Default 20 ms.
     pub pacing: Duration,
-    /// How long to try before [`IceEvent::Failed`]. Default 10 s.
+    /// How long to try before [`IceEvent::Failed`](crate::IceEvent::Failed). Default 10 s.
     pub patience: Duration,
     /// For so long after the start, free pacing slots re-check unfinished pairs. Default 1 s.
     pub dense_period: Duration,

@@ -284,6 +284,10 @@ fn aggressive_nomination_by_an_old_peer() {
     other.set_port(9_002);
     net.inject(BOB, rtp, other, &nominate(3));
     net.run_for(ms(50));
+    let followed = net.sent.iter().any(|(_, packet)| {
+        packet.to == other && stun::read(&packet.payload).class == MessageClass::Request
+    });
+    assert!(!followed);
     assert_eq!(
         net.peers[BOB].session().path(FORK, rtp).unwrap().remote,
         good.address

@@ -259,3 +259,31 @@ fn a_second_call_is_refused_as_busy() {
         (EndReason::Busy, Outcome::Refused, Some(486))
     );
 }
+
+/// The network goes away while it rings: the caller gives up, and is told so all the same.
+#[test]
+fn a_cancel_that_nobody_answers_ends_the_call_for_the_user() {
+    let mut stage = Setup {
+        bobs: |settings| settings.answer = AnswerWhen::Never,
+        ..Setup::default()
+    }
+    .build();
+    stage.dial();
+    stage.run(3);
+    assert!(stage.rang());
+    let (alice, address) = (
+        stage.alice,
+        stage.simulation.world().addresses(stage.alice)[0],
+    );
+    stage
+        .simulation
+        .world_mut()
+        .black_hole_interface(alice, address);
+    stage.hang_up();
+    stage.run(5);
+    let (reason, outcome, _) = stage.outcome().expect("the user is told");
+    assert_eq!(
+        (reason, outcome),
+        (EndReason::Cancelled, Outcome::Interrupted)
+    );
+}

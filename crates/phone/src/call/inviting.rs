@@ -21,6 +21,8 @@ use crate::settings::{IceUse, RingWhen};
 
 /// How long a 180 waits for our own proof before the user hears of it as unverified.
 const RINGING_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the effect of a CANCEL is waited for.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(4);
 /// How many packets may overtake a 200: two seconds of speech; the latest ones are kept.
 const EARLY_PACKETS: usize = 100;
 
@@ -339,8 +341,21 @@ impl Call {
             ice.stop_all();
         }
         let cancelled = self.handle.map(|handle| desk.sip.cancel(now, handle));
-        self.stage = Stage::Cancelling { reason };
+        self.stage = Stage::Cancelling {
+            reason,
+            until: now + CANCEL_PATIENCE,
+        };
         if !matches!(cancelled, Some(Ok(()))) {
+            self.finish_cancelled(desk, now, reason, None);
+        }
+    }
+
+    /// The other side does not answer the CANCEL: the user has waited long enough. A 2xx that still
+    /// comes is ended by the phone.
+    pub(super) fn cancelling_timeout(&mut self, desk: &mut Desk, now: Instant) {
+        if let Stage::Cancelling { reason, until } = self.stage
+            && now >= until
+        {
             self.finish_cancelled(desk, now, reason, None);
         }
     }
@@ -369,7 +384,7 @@ impl Call {
         words: Option<String>,
     ) {
         match &self.stage {
-            Stage::Cancelling { reason } => {
+            Stage::Cancelling { reason, .. } => {
                 let reason = *reason;
                 self.finish_cancelled(desk, now, reason, Some(status));
             }
@@ -384,7 +399,7 @@ impl Call {
 
     pub(super) fn handle_invite_timed_out(&mut self, desk: &mut Desk, now: Instant) {
         match &self.stage {
-            Stage::Cancelling { reason } => {
+            Stage::Cancelling { reason, .. } => {
                 let reason = *reason;
                 self.finish_cancelled(desk, now, reason, None);
             }
@@ -408,7 +423,7 @@ impl Call {
     ) {
         if !matches!(self.stage, Stage::Inviting(_)) {
             bye(desk, now, &dialog, None);
-            if let Stage::Cancelling { reason } = &self.stage {
+            if let Stage::Cancelling { reason, .. } = &self.stage {
                 let reason = *reason;
                 self.finish_cancelled(desk, now, reason, Some(200));
             }

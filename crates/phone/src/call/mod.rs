@@ -67,7 +67,7 @@ enum Stage {
     /// Caller: the INVITE is out.
     Inviting(Inviting),
     /// Caller: the CANCEL is out, its effect awaited.
-    Cancelling { reason: EndReason },
+    Cancelling { reason: EndReason, until: Instant },
     /// Connected.
     Talking(Box<Talking>),
     /// Over; the phone forgets the call.
@@ -263,7 +263,8 @@ impl Call {
             Stage::Alerting(_) => self.alerting_timeout(desk, now),
             Stage::Inviting(_) => self.inviting_timeout(desk, now),
             Stage::Talking(_) => self.talking_timeout(desk, now),
-            Stage::Holding(_) | Stage::Cancelling { .. } | Stage::Over => {}
+            Stage::Cancelling { .. } => self.cancelling_timeout(desk, now),
+            Stage::Holding(_) | Stage::Over => {}
         }
         self.run_ice(desk, now);
     }
@@ -275,7 +276,8 @@ impl Call {
             Stage::Alerting(alerting) => alerting.poll_timeout(),
             Stage::Inviting(inviting) => inviting.poll_timeout(),
             Stage::Talking(talking) => talking.poll_timeout(),
-            Stage::Holding(_) | Stage::Cancelling { .. } | Stage::Over => None,
+            Stage::Cancelling { until, .. } => Some(*until),
+            Stage::Holding(_) | Stage::Over => None,
         };
         let ice = self
             .ice

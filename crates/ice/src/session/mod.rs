@@ -212,7 +212,7 @@ impl IceSession {
         self.agent(fork).map(Agent::gate)
     }
 
-    /// A datagram that [`classify`](crate::classify) calls STUN has arrived on a base. True if it
+    /// A datagram that [`classify`](crate::classify()) calls STUN has arrived on a base. True if it
     /// was this session's.
     pub fn handle_datagram(
         &mut self,

@@ -47,7 +47,8 @@ fn a_call_from_invite_to_bye() {
         )
         .then_some(())
     });
-    wire.with(1, |e, now| e.accept(now, bob, None)).unwrap();
+    let unwanted = Some(b"another".to_vec());
+    wire.with(1, |e, now| e.accept(now, bob, unwanted)).unwrap();
     let (dialog, body) = wire.accepted(0);
     assert_eq!((dialog.call, body), (alice, None));
     wire.confirmed(1);
@@ -161,10 +162,33 @@ fn a_bye_of_the_callee_waits_for_the_ack() {
         matches!(event, SipEvent::Ended { .. }).then_some(())
     });
     assert_eq!(wire.times(1, "BYE"), [530]);
-    assert_eq!(dialog.call, dialog.call);
+    assert_ne!(dialog.remote_tag, bobs.remote_tag);
     wire.wait(1, |event| {
         matches!(event, SipEvent::ByeDone { .. }).then_some(())
     });
+}
+
+#[test]
+fn the_caller_hangs_up_while_the_callees_bye_waits() {
+    let mut wire = Wire::pair();
+    wire.lose_first("ACK", usize::MAX);
+    let (_, bob) = wire.call();
+    wire.with(1, |e, now| e.accept(now, bob, Some(b"answer".to_vec())))
+        .unwrap();
+    let alices = wire.accepted(0).0;
+    let bobs = ringtrue_sip::DialogId {
+        call: bob,
+        remote_tag: tag(wire.sent(0, "INVITE")[0].header("From").unwrap()),
+    };
+    wire.with(1, |e, now| e.bye(now, &bobs, None)).unwrap();
+    wire.with(0, |e, now| e.bye(now, &alices, None)).unwrap();
+    wire.run_for(100);
+    assert_eq!(wire.events(1), [SipEvent::ByeDone { dialog: bobs }]);
+    assert_eq!(wire.events(0), [SipEvent::ByeDone { dialog: alices }]);
+    assert!(
+        wire.times(1, "BYE").is_empty(),
+        "the caller's BYE is enough"
+    );
 }
 
 pub fn tag(address: &str) -> String {

@@ -192,6 +192,7 @@ fn a_bye_in_the_middle_of_a_reinvite() {
             matches!(event, SipEvent::ByeDone { .. }).then_some(())
         });
         wire.run_for(100_000);
+        assert!(!wire.times(1, "SIP/2.0 487").is_empty(), "leaver {leaver}");
         assert!(
             wire.events(0).is_empty() && wire.events(1).is_empty(),
             "{leaver}"

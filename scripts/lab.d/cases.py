@@ -215,9 +215,13 @@ class Call:
     def _judge_connected(self, outcome, alice, bob, story):
         outcome.expect(outcome.exits == (0, 0), f"exit codes {outcome.exits}, expected 0 and 0")
         self._judge_proven_ring(outcome, bob, story)
-        outcome.expect(alice.order_of("path_validated", "ringing", "answered"),
-                       "the caller's log lacks path_validated, ringing, answered in this order")
-        outcome.expect(alice.verified() is True, "the caller's ring was not verified")
+        if self.internet.loss and not alice.rang():
+            # A 180 is sent once; where packets are lost, the caller may never see it.
+            outcome.expect(alice.order_of("path_validated", "answered"), "the caller has no proof before the answer")
+        else:
+            outcome.expect(alice.order_of("path_validated", "ringing", "answered"),
+                           "the caller's log lacks path_validated, ringing, answered in this order")
+            outcome.expect(alice.verified() is True, "the caller's ring was not verified")
         outcome.expect(outcome.both_heard, "not heard both ways")
 
     def _judge_held(self, outcome, alice, bob, story):

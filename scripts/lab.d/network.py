@@ -98,6 +98,7 @@ class Internet:
 
     def __init__(self, prefix, loss=0.0):
         self.prefix = prefix
+        self.loss = loss
         self.namespaces = []
         self._lock = threading.Lock()
         self._next_block = 0

@@ -18,8 +18,8 @@ pub(crate) struct Dialog {
 }
 
 impl Dialog {
-    /// As UAC, from a response to our INVITE (section 12.1.2). `None`: it has no usable To, or
-    /// no Contact although one is needed; `fallback_target` helps out for provisional responses.
+    /// As UAC, from a response to our INVITE (section 12.1.2). Without a Contact, which only a
+    /// provisional response may lack, requests go where the INVITE went.
     pub(crate) fn of_response(request: &Request, response: &Response) -> Option<Self> {
         let mut route_set = response.headers.record_routes().unwrap_or_default();
         route_set.reverse();

@@ -371,7 +371,7 @@ impl Endpoint {
     }
 
     /// The INVITE's transaction has ended (timer M): no more forks will answer.
-    pub(crate) fn invite_over(&mut self, _now: Instant, call: CallHandle, key: &ClientKey) {
+    pub(crate) fn invite_over(&mut self, call: CallHandle, key: &ClientKey) {
         if let Some(entry) = self.calls.get_mut(&call)
             && matches!(&entry.stage, Stage::Answered(answered) if answered.key == *key)
         {

@@ -132,7 +132,7 @@ impl Endpoint {
         if step.deliver {
             self.deliver(now, &key, response);
         }
-        self.retire(now, &key);
+        self.retire(&key);
     }
 
     fn deliver(&mut self, now: Instant, key: &ClientKey, response: Response) {
@@ -315,7 +315,7 @@ impl Endpoint {
             .collect();
         for key in due {
             self.client_timeout(now, &key);
-            self.retire(now, &key);
+            self.retire(&key);
         }
     }
 
@@ -362,7 +362,7 @@ impl Endpoint {
     }
 
     /// Forgets the transaction if it is over.
-    fn retire(&mut self, now: Instant, key: &ClientKey) {
+    fn retire(&mut self, key: &ClientKey) {
         let over = self.clients.get(key).is_some_and(|transaction| {
             matches!(&transaction.stage, Stage::Sent(sent) if sent.machine.is_terminated())
         });
@@ -371,7 +371,7 @@ impl Endpoint {
             .flatten()
             .map(|transaction| transaction.purpose)
         {
-            self.invite_over(now, call, key);
+            self.invite_over(call, key);
         }
     }
 

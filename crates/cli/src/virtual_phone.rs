@@ -73,11 +73,13 @@ impl VirtualPhone {
         world.listen(host, SIP_PORT);
         let sip = SocketAddr::from(([0, 0, 0, 0], SIP_PORT));
         let now = world.now();
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let phone = Phone::new(
             settings,
             interfaces,
             vec![sip],
-            seed,
+            bytes,
             now,
             SystemTime::UNIX_EPOCH,
         )?;

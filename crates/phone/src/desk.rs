@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
+use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{Pacer, UnverifiedPolicy};
 use ringtrue_sip::{Endpoint, QueryId};
 
@@ -24,7 +24,7 @@ pub(crate) struct Desk {
     pub(crate) stun: StunServers,
     interfaces: Vec<Interface>,
     sip_sockets: Vec<SocketAddr>,
-    rng: ChaCha8Rng,
+    rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
     next_bind: u64,
     clock: (Instant, SystemTime),
@@ -36,7 +36,7 @@ impl Desk {
         interfaces: Vec<Interface>,
         sip_sockets: Vec<SocketAddr>,
         sip: Endpoint,
-        seed: u64,
+        rng: ChaCha20Rng,
         clock: (Instant, SystemTime),
     ) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Desk {
             stun: StunServers::default(),
             interfaces,
             sip_sockets,
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            rng,
             outputs: VecDeque::new(),
             next_bind: 0,
             clock,
@@ -78,6 +78,12 @@ impl Desk {
     }
 
     pub(crate) fn seed(&mut self) -> u64 {
+        self.rng.random()
+    }
+
+    /// A seed for what must not be guessed: an ICE password has 128 bits of randomness at least
+    /// (RFC 8445 section 5.3).
+    pub(crate) fn long_seed(&mut self) -> [u8; 32] {
         self.rng.random()
     }
 

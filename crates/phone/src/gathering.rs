@@ -13,6 +13,8 @@ use crate::io::{BindRequest, Output};
 pub(crate) struct MediaSockets {
     pub(crate) bases: Vec<Base>,
     pub(crate) gathered: Gathered,
+    /// Keeps the NAT's bindings of the server-reflexive candidates until a path is selected.
+    keeper: Option<Box<Gatherer>>,
 }
 
 impl MediaSockets {
@@ -31,6 +33,46 @@ impl MediaSockets {
             }
             keep
         });
+    }
+
+    /// Takes an answer of a STUN server.
+    pub(crate) fn handle_stun(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.handle_datagram(now, local, from, payload);
+        }
+    }
+
+    /// Keeps the candidates' bindings alive.
+    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        keeper.handle_timeout(now, &mut desk.pacer);
+        while let Some(transmit) = keeper.poll_transmit() {
+            // The sockets of RTCP may be closed by now.
+            if self.bases.iter().any(|base| base.address == transmit.base) {
+                desk.out(Output::Datagram {
+                    local: transmit.base,
+                    to: transmit.to,
+                    payload: transmit.payload,
+                });
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self, desk: &Desk) -> Option<Instant> {
+        self.keeper.as_ref()?.poll_timeout(&desk.pacer)
+    }
+
+    /// A path is selected: no other binding is needed any more.
+    pub(crate) fn path_selected(&mut self) {
+        self.keeper = None;
     }
 
     pub(crate) fn close(self, desk: &mut Desk) {
@@ -151,7 +193,7 @@ impl Gathering {
                 patience: (self.started + patience).saturating_duration_since(now),
                 ..GatherConfig::default()
             };
-            let gatherer = Box::new(Gatherer::new(config, bases.clone(), desk.seed(), now));
+            let gatherer = Box::new(Gatherer::new(config, bases.clone(), desk.long_seed(), now));
             self.stage = Stage::Gathering {
                 bases,
                 gatherer,
@@ -237,6 +279,7 @@ impl Gathering {
             } => Ok(MediaSockets {
                 gathered: gatherer.gathered(),
                 bases,
+                keeper: Some(gatherer),
             }),
             _ => Err(Box::new(self)),
         }

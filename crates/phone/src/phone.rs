@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
 use ringtrue_sip::message::NameAddr;
 use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{ConnectionId, Endpoint, RegisterConfig, Rejection, SipEvent, SipTransmit};
@@ -42,7 +44,8 @@ struct WarmSet {
 impl Phone {
     /// A phone on bound SIP sockets.
     ///
-    /// `interfaces` are the host's addresses; `seed` gives every random choice; `wall` is the
+    /// `interfaces` are the host's addresses; `seed` gives every random choice, so it is 32 bytes
+    /// of the system's randomness in a real phone; `wall` is the
     /// calendar's time at `now`.
     ///
     /// # Errors
@@ -51,13 +54,14 @@ impl Phone {
         settings: Settings,
         interfaces: Vec<Interface>,
         sip_sockets: Vec<SocketAddr>,
-        seed: u64,
+        seed: [u8; 32],
         now: Instant,
         wall: SystemTime,
     ) -> Result<Self, SettingsError> {
         let config = endpoint_config(&settings, &interfaces, &sip_sockets)?;
-        let sip = Endpoint::new(config, seed, now);
-        let mut desk = Desk::new(settings, interfaces, sip_sockets, sip, seed, (now, wall));
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let sip = Endpoint::new(config, rng.random(), now);
+        let mut desk = Desk::new(settings, interfaces, sip_sockets, sip, rng, (now, wall));
         desk.resolve_stun_servers();
         let mut phone = Self {
             desk,

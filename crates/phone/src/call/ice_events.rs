@@ -103,6 +103,7 @@ impl Call {
         if let Stage::Talking(talking) = &self.stage
             && talking.fork() == fork
         {
+            self.let_bindings_go();
             self.answer_waiting_reinvite(desk, now);
             self.update_offer(desk, now);
         }

@@ -152,7 +152,7 @@ impl Call {
             patience: desk.settings.patience,
             ..SessionConfig::default()
         };
-        let seed = desk.seed();
+        let seed = desk.long_seed();
         self.ice = self
             .sockets
             .as_ref()
@@ -403,6 +403,7 @@ impl Call {
             Agreement::Offered(local) => Talking::offered(desk, now, dialog, FORK, *local, ring),
         };
         self.stage = Stage::Talking(Box::new(talking));
+        self.let_bindings_go();
         self.run_ice(desk, now);
     }
 

@@ -162,7 +162,7 @@ impl Call {
                 patience: desk.settings.patience,
                 ..SessionConfig::default()
             };
-            let seed = desk.seed();
+            let seed = desk.long_seed();
             self.ice = Some(IceSession::new(config, sockets.gathered.clone(), seed));
         }
         let offer = self
@@ -526,6 +526,7 @@ impl Call {
             talking.handle_media(packet.at, packet.kind, &packet.payload);
         }
         self.stage = Stage::Talking(Box::new(talking));
+        self.let_bindings_go();
         self.run_ice(desk, now);
         self.update_offer(desk, now);
     }

@@ -208,10 +208,12 @@ impl Call {
         }
         match classify(payload) {
             PacketKind::Stun => {
-                if let Some(ice) = &mut self.ice {
-                    ice.handle_datagram(now, local, from, payload);
-                    self.run_ice(desk, now);
+                let ice = self.ice.as_mut();
+                let taken = ice.is_some_and(|ice| ice.handle_datagram(now, local, from, payload));
+                if let (false, Some(sockets)) = (taken, &mut self.sockets) {
+                    sockets.handle_stun(now, local, from, payload);
                 }
+                self.run_ice(desk, now);
             }
             kind @ (PacketKind::Rtp | PacketKind::Rtcp) => {
                 self.handle_media(desk, now, kind, local, from, payload);
@@ -266,6 +268,9 @@ impl Call {
             Stage::Cancelling { .. } => self.cancelling_timeout(desk, now),
             Stage::Holding(_) | Stage::Over => {}
         }
+        if let Some(sockets) = &mut self.sockets {
+            sockets.handle_timeout(desk, now);
+        }
         self.run_ice(desk, now);
     }
 
@@ -283,7 +288,11 @@ impl Call {
             .ice
             .as_ref()
             .and_then(|ice| ice.poll_timeout(&desk.pacer));
-        own.into_iter().chain(ice).min()
+        let bindings = self
+            .sockets
+            .as_ref()
+            .and_then(|sockets| sockets.poll_timeout(desk));
+        own.into_iter().chain(ice).chain(bindings).min()
     }
 
     /// Goes on when gathering has finished, or when the resolved names let it go on.

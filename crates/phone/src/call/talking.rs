@@ -442,6 +442,16 @@ impl Call {
         }
     }
 
+    /// Once media has its path no other binding of the NAT is needed.
+    pub(super) fn let_bindings_go(&mut self) {
+        if let (Stage::Talking(talking), Some(ice), Some(sockets)) =
+            (&self.stage, &self.ice, &mut self.sockets)
+            && ice.path(talking.fork, ComponentId::Rtp).is_some()
+        {
+            sockets.path_selected();
+        }
+    }
+
     /// A 2xx without a path is ended (design: ACK, BYE, exit 3).
     pub(super) fn talk_path_failed(&mut self, desk: &mut Desk, now: Instant) {
         if let Stage::Talking(talking) = &self.stage

@@ -193,8 +193,9 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         let mut connections = Connections::new(inbox.clone(), named);
         let sip = bind_sip(&config, &mut sockets)?;
         Sounds::check(&config.sound)?;
-        let seed = SysRng
-            .try_next_u64()
+        let mut seed = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut seed)
             .map_err(|error| DriverError::Random(error.to_string()))?;
         let now = Instant::now();
         let mut phone = Phone::new(

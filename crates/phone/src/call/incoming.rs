@@ -10,7 +10,8 @@ use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, SessionDescript
 use ringtrue_sip::{CallHandle, DialogId, IcePeer, Rejection};
 
 use super::offer::{Session, components};
-use super::talking::{Talking, Terms};
+use super::talking::Talking;
+use super::terms::Terms;
 use super::{Call, End, Stage};
 use crate::desk::Desk;
 use crate::event::{CallRole, EndReason, EndedBy, EventKind, Outcome, PathFailure};

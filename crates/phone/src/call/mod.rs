@@ -4,6 +4,7 @@
 //! Caller: gathering, inviting (any number of forks), talking.
 //! A stage holds what is true in it and nothing else.
 
+mod forks;
 mod ice_events;
 mod incoming;
 mod inviting;
@@ -11,6 +12,7 @@ mod offer;
 mod offerless;
 mod reinvite;
 mod talking;
+mod terms;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -26,9 +28,9 @@ use crate::event::{
 use crate::gathering::{Gathering, MediaSockets};
 use crate::io::{BindRequest, CallKey, Frame, Output};
 
+use forks::Inviting;
 pub(crate) use incoming::IncomingInvite;
 use incoming::{Alerting, Holding};
-use inviting::Inviting;
 use offer::Session;
 use talking::Talking;
 

@@ -9,7 +9,7 @@ use ringtrue_sip::sdp::{self, Direction, IceSupport};
 
 use super::incoming::{Agreement, FORK, Holding};
 use super::offer::components;
-use super::talking::Terms;
+use super::terms::Terms;
 use super::{Call, Stage};
 use crate::desk::Desk;
 use crate::event::EndReason;

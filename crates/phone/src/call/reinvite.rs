@@ -7,7 +7,8 @@ use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{self, Direction, IceSupport, Negotiated, SessionDescription};
 
 use super::offer::{components, stream_config};
-use super::talking::{Media, Subsequent, Talking, Terms};
+use super::talking::{Media, Subsequent, Talking};
+use super::terms::Terms;
 use super::{Call, Stage};
 use crate::desk::Desk;
 

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, PathProof, Ring};
-use ringtrue_media::{Channel, FRAME, MediaEvent, MediaStream};
+use ringtrue_media::{Channel, FRAME, MediaEvent};
 use ringtrue_sip::DialogId;
-use ringtrue_sip::sdp::{self, IceSupport, LocalMedia, Negotiated, SessionDescription};
+use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 
 use super::inviting::bye;
-use super::offer::{components, stream_config};
+use super::offer::components;
+use super::terms::Terms;
 use super::{Call, End, Stage};
 use crate::desk::Desk;
 use crate::event::{EndReason, EndedBy, EventKind, MediaDirection, MediaFigures, Outcome};
@@ -22,50 +23,6 @@ const FRAME_TIME: Duration = Duration::from_millis(20);
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// After a pause longer than this the playing skips what nobody would want to hear late.
 const LONGEST_CATCH_UP: Duration = Duration::from_millis(200);
-
-/// What offer and answer agreed on, and the stream that follows from it.
-pub(super) struct Terms {
-    /// The last description that the peer sent: ours keep its streams and payload numbers.
-    pub(super) last: SessionDescription,
-    pub(super) negotiated: Negotiated,
-    pub(super) stream: MediaStream,
-}
-
-impl Terms {
-    /// `None` when the two agreed on no codec that we speak.
-    pub(super) fn new(
-        desk: &mut Desk,
-        now: Instant,
-        last: SessionDescription,
-        negotiated: Negotiated,
-    ) -> Option<Self> {
-        let seed = desk.seed();
-        // RFC 7022: a CNAME that says nothing about the user.
-        let config = stream_config(&negotiated, format!("{:016x}", desk.seed()))?;
-        let stream = MediaStream::new(config, seed, now, desk.wall(now)).ok()?;
-        Some(Self {
-            last,
-            negotiated,
-            stream,
-        })
-    }
-
-    /// The terms of an answer to our offer; `None` when it cannot be read, or holds nothing for us.
-    pub(super) fn of_answer(
-        desk: &mut Desk,
-        now: Instant,
-        offer: &LocalMedia,
-        answer: &[u8],
-    ) -> Option<Self> {
-        let answer = SessionDescription::parse(answer).ok()?;
-        let negotiated = sdp::read_answer(offer, &answer).ok()?;
-        Self::new(desk, now, answer, negotiated)
-    }
-
-    pub(super) fn negotiated(&self) -> &Negotiated {
-        &self.negotiated
-    }
-}
 
 /// Whether anything may reach the user's ear.
 enum Sound {

@@ -27,6 +27,8 @@ pub(crate) enum Work {
     Ordinary(PairRef),
     /// A dense re-check of an unfinished pair.
     Recheck(PairRef),
+    /// The same for a nominating check.
+    Renomination(PairRef),
 }
 
 /// A pair, named outside the agent.
@@ -56,15 +58,18 @@ impl Agent {
                 _ => ordinary,
             });
         }
-        let recheck = self
+        let pair = self
             .next_recheck()
-            .filter(|_| rechecks_left)
-            .map(|(ready, pair)| (ready.max(self.next_slot), Work::Recheck(PairRef(pair))))
-            .filter(|(ready, _)| *ready <= self.dense_ends);
-        [consent, recheck]
+            .map(|(ready, pair)| (ready, Work::Recheck(PairRef(pair))));
+        let nomination = self
+            .next_renomination()
+            .map(|(ready, pair)| (ready, Work::Renomination(PairRef(pair))));
+        let recheck = [pair, nomination]
             .into_iter()
             .flatten()
-            .min_by_key(|(ready, _)| *ready)
+            .map(|(ready, work)| (ready.max(self.next_slot), work))
+            .filter(|(ready, _)| rechecks_left && *ready <= self.dense_ends);
+        recheck.chain(consent).min_by_key(|(ready, _)| *ready)
     }
 
     fn next_recheck(&self) -> Option<(Instant, PairId)> {
@@ -105,8 +110,14 @@ impl Agent {
                 self.send(now, pair, Purpose::Consent);
             }
             Work::Ordinary(PairRef(pair)) | Work::Recheck(PairRef(pair)) => self.check(now, pair),
+            Work::Renomination(PairRef(pair)) => {
+                let nominates = |purpose| purpose == Purpose::Nomination;
+                self.transactions
+                    .cancel(now, |known| known.pair == pair && nominates(known.purpose));
+                self.send(now, pair, Purpose::Nomination);
+            }
         }
-        matches!(work, Work::Recheck(_))
+        matches!(work, Work::Recheck(_) | Work::Renomination(_))
     }
 
     /// A check of a pair that has not succeeded: a new transaction beside the earlier ones, which

@@ -9,6 +9,8 @@ use super::{Agent, Phase};
 use crate::candidate::{CandidateType, ComponentId};
 use crate::event::{IceEvent, Role};
 
+/// A nominating check is not re-sent sooner.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// No pair is waited for longer than this after the best one was validated; and a relayed pair is
 /// nominated only after the direct ones had so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -72,6 +74,15 @@ impl Agent {
             || self
                 .transactions
                 .any(|known| known.purpose == Purpose::Nomination && of_component(known.pair))
+    }
+
+    /// The nominating check that two round trips have not answered: the path is proven, so it was
+    /// lost, and a dense re-check need not wait for the RTO.
+    pub(super) fn next_renomination(&self) -> Option<(Instant, PairId)> {
+        let nominating = self.transactions.latest(Purpose::Nomination)?;
+        let valid = self.valid.via(nominating.pair)?;
+        let wait = (2 * valid.rtt).max(SHORTEST_WAIT);
+        Some((nominating.sent + wait, nominating.pair))
     }
 
     pub(super) fn nomination_timeout(&self) -> Option<Instant> {

@@ -162,6 +162,13 @@ impl Transactions {
         self.0.iter().any(which)
     }
 
+    /// The latest of this purpose that may still fail.
+    pub(super) fn latest(&self, purpose: Purpose) -> Option<&Transaction> {
+        self.0.iter().rev().find(|known| {
+            known.purpose == purpose && !matches!(known.schedule, Schedule::Listening { .. })
+        })
+    }
+
     /// When [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.0.iter().map(Transaction::due).min()

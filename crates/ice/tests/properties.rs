@@ -151,6 +151,16 @@ fn a_proof_exactly_where_a_path_exists() {
     }
 }
 
+/// Worlds in which the agent was once wrong: an answer played again from elsewhere ended a call
+/// (925), so did a nominating check that was lost seven times (10342, 13405, 14583) or until
+/// consent had expired (118421), and a nomination played again moved the selection (104885).
+#[test]
+fn the_worlds_that_found_something_stay_well() {
+    for seed in [925, 10_342, 13_405, 14_583, 104_885, 118_421] {
+        assert_eq!(judge(&run(seed, None)), [], "world {seed}");
+    }
+}
+
 /// What is wrong on purpose is noticed, each time in the way it is wrong, and within a tenth of
 /// the worlds.
 #[test]

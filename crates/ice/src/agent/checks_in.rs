@@ -131,7 +131,6 @@ impl Agent {
         remote: RemoteIndex,
         use_candidate: bool,
     ) {
-        let nominates = use_candidate && self.role == Role::Controlled;
         if self
             .completed
             .is_some_and(|since| now >= since + LATE_CHECKS)
@@ -145,6 +144,10 @@ impl Agent {
             .valid
             .in_use(component)
             .is_some_and(|valid| valid.nominated);
+        // A peer of RFC 8445 nominates one pair and never another: whatever asks for that is its
+        // own request, played again from another of its addresses.
+        let nominates =
+            use_candidate && self.role == Role::Controlled && !(concluded && self.remote.ice2);
         if concluded && !nominates && self.checklist.find(local, remote).is_none() {
             return;
         }

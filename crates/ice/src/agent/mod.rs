@@ -35,8 +35,6 @@ pub(crate) use self::checks_out::Work;
 
 /// RFC 8839 section 5.5: what a peer that signals no pacing wants.
 const DEFAULT_TA: Duration = Duration::from_millis(50);
-/// Ta as agreed is never longer: a peer cannot slow us down at will.
-const LONGEST_TA: Duration = Duration::from_millis(500);
 /// Datagrams that wait for their owner; when nobody fetches them the oldest go.
 const MOST_TRANSMITS: usize = 256;
 /// The starts of transactions are logged so far.
@@ -114,7 +112,7 @@ impl Agent {
         let candidates =
             Candidates::new(config.locals, remote.candidates.clone(), &config.components);
         let checklist = Checklist::form(&candidates, role, config.pair_limit);
-        let ta = remote.pacing.unwrap_or(DEFAULT_TA).min(LONGEST_TA);
+        let ta = remote.pacing.unwrap_or(DEFAULT_TA);
         let pairs = checklist.len();
         Self {
             role,

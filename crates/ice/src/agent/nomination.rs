@@ -22,6 +22,11 @@ impl Agent {
         if self.role != Role::Controlling || matches!(self.phase, Phase::Lost) {
             return None;
         }
+        // A nominating check takes a slot of the pacing: the proof of the other component goes first.
+        let missing = |other: &ComponentId| self.valid.in_use(*other).is_none();
+        if matches!(self.phase, Phase::Checking { .. }) && self.components.iter().any(missing) {
+            return None;
+        }
         let best = self.valid.in_use(component)?;
         if best.nominated || self.is_being_nominated(component) {
             return None;

@@ -77,7 +77,7 @@ fn the_call_setup_budget() {
                         (s + 2 * d).max(2 * s + d) + 50
                     };
                     if components == NO_MUX {
-                        budget += 3 * 20 + 2 * d;
+                        budget += 2 * 20 + 2 * d;
                     }
                     let proven = net.peers[BOB].validated().unwrap();
                     assert!(

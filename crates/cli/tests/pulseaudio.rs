@@ -82,7 +82,6 @@ fn a_call_carries_sound_from_device_to_device() {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "inside_a_server", "--ignored", "--nocapture"])
         .env("PULSE_SERVER", format!("unix:{}", place.path("native")))
-        .env("PULSE_COOKIE", place.path(".config/pulse/cookie"))
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
@@ -108,14 +107,14 @@ fn inside_a_server() {
     );
     let address = bob.event("listening")["sip"].as_str().unwrap().to_owned();
     let mut alice = place.start(&format!(
-        "call sip:bob@{address} --bind 127.0.0.1 --json --duration 15 \
+        "call sip:bob@{address} --bind 127.0.0.1 --json --duration 17 \
          --audio-in alpha.monitor --audio-out delta"
     ));
     alice.hears();
     bob.hears();
     let heard = [record("beta.monitor"), record("delta.monitor")];
     let heard = heard.map(|recorder| recorder.join().unwrap());
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(25);
     assert_eq!((alice.wait(limit), bob.wait(limit)), (0, 0));
     over.store(true, Ordering::Relaxed);
     for voice in voices {
@@ -124,7 +123,7 @@ fn inside_a_server() {
     for (samples, hz) in heard.iter().zip([440.0, 880.0]) {
         let report = tone::measure(samples, hz, 48_000, 0.02);
         println!("{hz} Hz: {report:?}");
-        assert!(report.seconds >= 9.5, "{hz} Hz: {report:?}");
+        assert!(report.seconds >= 10.0, "{hz} Hz: {report:?}");
         assert!(report.longest_gap_ms <= 40.0, "{hz} Hz: {report:?}");
     }
 }
@@ -146,13 +145,14 @@ fn play(sink: &str, hz: f64, over: &Arc<AtomicBool>) -> JoinHandle<()> {
     })
 }
 
-/// Ten seconds of what a source gives; the call is longer, for opening a source takes a while.
+/// Thirteen seconds of what a source gives: the server sleeps up to two before an idle null sink
+/// gives any sound.
 fn record(source: &str) -> JoinHandle<Vec<i16>> {
     let mut microphone = AudioInput::parse(source).unwrap().open().unwrap();
     std::thread::spawn(move || {
         let mut heard = Vec::new();
         let mut due = Instant::now();
-        for _ in 0..500 {
+        for _ in 0..650 {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             due += FRAME_TIME;
             let mut frame = [0; FRAME];

@@ -47,7 +47,7 @@ fn report(rtt: Option<Duration>) -> PathReport {
 /// The closed lists are documented as they are.
 #[test]
 fn every_word_is_documented() {
-    let document = include_str!("../../EVENTS.md");
+    let document = include_str!("../../../../docs/events.md");
     let ends = [
         EndReason::HungUp,
         EndReason::DurationOver,

@@ -7,6 +7,8 @@
 //! dry nor over.
 
 mod capture;
+#[cfg(unix)]
+mod cookie;
 mod playback;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +44,8 @@ const STARTING: Duration = Duration::from_millis(300);
 /// The sound systems that answer, the preferred one first.
 fn hosts() -> Vec<Host> {
     quiet();
+    #[cfg(unix)]
+    cookie::ensure();
     let mut ids = cpal::available_hosts();
     ids.sort_by_key(|id| id.name() != PREFERRED);
     ids.into_iter()

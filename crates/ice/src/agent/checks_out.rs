@@ -64,12 +64,16 @@ impl Agent {
         let nomination = self
             .next_renomination()
             .map(|(ready, pair)| (ready, Work::Renomination(PairRef(pair))));
-        let recheck = [pair, nomination]
+        let recheck = [nomination, pair]
             .into_iter()
             .flatten()
             .map(|(ready, work)| (ready.max(self.next_slot), work))
             .filter(|(ready, _)| rechecks_left && *ready <= self.dense_ends);
-        recheck.chain(consent).min_by_key(|(ready, _)| *ready)
+        // Of what is due for the same slot, the first: consent, the nomination, then the others.
+        consent
+            .into_iter()
+            .chain(recheck)
+            .min_by_key(|(ready, _)| *ready)
     }
 
     fn next_recheck(&self) -> Option<(Instant, PairId)> {

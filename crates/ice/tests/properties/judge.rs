@@ -8,6 +8,9 @@ use crate::trial::{Answer, Outcome};
 /// A phone's agents together begin a transaction no more often (RFC 8445 section 14.2).
 const PHONE_TA: Duration = Duration::from_millis(5);
 
+/// Two interfaces of random worlds are at most 60 ms from the Internet each.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(240);
+
 /// What does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Violation {
@@ -16,6 +19,8 @@ pub enum Violation {
     ProofWithoutAPath { side: usize },
     /// A path exists and no proof came, or no pair was selected.
     Missed { side: usize },
+    /// Nothing was lost, and the proof took longer than two round trips and a Ta for each pair.
+    Late { side: usize },
     /// The two selected pairs are not one path.
     DifferentPairs { component: usize },
     /// Two new transactions came closer than Ta, or than 5 ms.
@@ -42,6 +47,15 @@ pub fn judge(outcome: &Outcome) -> Vec<Violation> {
         }
         if must_prove && (peer.log.proven.is_none() || peer.log.selected.is_none()) {
             violations.push(Violation::Missed { side });
+        }
+        let quiet = !outcome.lossy && !outcome.plan.attacked;
+        if let (Some(proven), Some(begun)) = (peer.log.proven, outcome.begun)
+            && must_prove
+            && quiet
+            && proven.saturating_duration_since(begun)
+                > 2 * LONGEST_ROUND_TRIP + outcome.pairs * outcome.ta[side]
+        {
+            violations.push(Violation::Late { side });
         }
         if peer.log.consent_lost {
             violations.push(Violation::LostConsent { side });

@@ -75,7 +75,11 @@ impl Plan {
                 _ => Answer::Arrives,
             },
             attacked: rng.random_bool(0.25),
-            signalling: Duration::from_millis(rng.random_range(5..200)),
+            // Now and then an answer is lost and comes with the next 183.
+            signalling: Duration::from_millis(match rng.random_range(0..5) {
+                0 => rng.random_range(500..2_000),
+                _ => rng.random_range(5..200),
+            }),
         }
     }
 }
@@ -141,6 +145,10 @@ pub struct Outcome {
     pub peers: [PeerOutcome; 2],
     /// The Ta that each must keep.
     pub ta: [Duration; 2],
+    /// When both had begun to check.
+    pub begun: Option<Instant>,
+    /// Pairs of a base and one of the other's candidates, at the peer that has more of them.
+    pub pairs: u32,
     /// For each component: whether what each sends on its path arrives on the other's, from where
     /// the other sends to.
     pub carries: Vec<[bool; 2]>,
@@ -177,10 +185,13 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
         hosts,
         attacker,
         rng: ChaCha8Rng::seed_from_u64(seed),
+        begun: None,
+        pairs: 0,
     };
     trial.gather();
     trial.signal(&plan);
     trial.check(if lossy { LOSSY_PATIENCE } else { PATIENCE });
+    let (begun, pairs) = (trial.begun, trial.pairs);
     let (mut world, peers) = trial.end(ports);
     let carries = (0..ports.len())
         .map(|component| carries(&mut world, hosts, &peers, component))
@@ -194,6 +205,8 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     });
     Outcome {
         ta: plan.ta(),
+        begun,
+        pairs,
         plan,
         description,
         lossy,
@@ -286,6 +299,8 @@ struct Trial {
     hosts: [HostId; 2],
     attacker: Option<Attacker>,
     rng: ChaCha8Rng,
+    begun: Option<Instant>,
+    pairs: u32,
 }
 
 impl Trial {
@@ -309,6 +324,7 @@ impl Trial {
         let offerer = self.hosts[plan.offerer];
         let answerer = self.hosts[1 - plan.offerer];
         let offer = self.simulation.node_mut(offerer).describe();
+        let offered = offer.candidates.len();
         self.simulation.run_for(plan.signalling);
         let now = self.simulation.now();
         let answer = {
@@ -318,8 +334,10 @@ impl Trial {
             answer
         };
         self.simulation.run_for(plan.signalling);
+        self.pairs = (offered * answer.candidates.len()) as u32;
         if let Some(answer) = self.mangle(answer, plan) {
             let now = self.simulation.now();
+            self.begun = Some(now);
             self.simulation.node_mut(offerer).start(now, answer);
         }
     }

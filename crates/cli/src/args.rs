@@ -12,6 +12,12 @@ use ringtrue_phone::settings::AnswerWhen;
 
 /// What the help and the manual page say at their end.
 const AFTER_HELP: &str = "\
+Examples:
+  ringtrue listen --register --aor sip:bob@example.org --stun stun.example.org
+  ringtrue call sip:bob@example.org --aor sip:alice@example.org --stun stun.example.org
+  ringtrue listen --answer auto --audio-in hello.wav --audio-out said.wav --once --json
+  ringtrue call sip:bob@192.0.2.7 --audio-in tone:440 --audio-out null --duration 10
+
 Exit status:
   0    the call took place and ended in order (listen: also on SIGINT or SIGTERM)
   1    something unexpected

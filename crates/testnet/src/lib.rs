@@ -5,7 +5,7 @@
 //! and byte streams travel through it hop by hop, so a filter that opens while a packet is on its
 //! way lets it in. Nothing here reads a clock or draws randomness of its own: equal seeds give
 //! equal worlds. A [`Simulation`] adds [`Node`]s, which live on hosts, and steps from one wake-up
-//! to the next. [`StunServer`] and [`SipProxy`] are nodes that live inside the world, and
+//! to the next. [`StunServer`], [`TurnServer`] and [`SipProxy`] are nodes that live inside the world, and
 //! [`RandomWorld`] is a whole world out of one number.
 //!
 //! ```
@@ -48,6 +48,7 @@ mod stream;
 mod stun;
 mod tap;
 mod topology;
+mod turn;
 mod world;
 
 pub use nat::{Behaviour, NatConfig};
@@ -58,4 +59,5 @@ pub use sip_proxy::SipProxy;
 pub use stun::{StunServer, binding_request, make_binding_request, make_binding_success};
 pub use tap::{Passing, Stage, Tap, Verdict};
 pub use topology::{GatewayConfig, GatewayId, HostId, Link, NetworkId};
+pub use turn::TurnServer;
 pub use world::World;

@@ -27,9 +27,19 @@ pub fn make_binding_request(id: [u8; 12]) -> Vec<u8> {
 
 /// The Binding success response that says `mapped`.
 pub fn make_binding_success(id: [u8; 12], mapped: SocketAddr) -> Vec<u8> {
+    let value = masked(id, mapped);
+    let mut attribute = Vec::new();
+    attribute.extend(XOR_MAPPED_ADDRESS.to_be_bytes());
+    attribute.extend((value.len() as u16).to_be_bytes());
+    attribute.extend(value);
+    message(BINDING_SUCCESS, id, &attribute)
+}
+
+/// The value of an XOR address attribute (RFC 8489 section 14.2).
+pub(crate) fn masked(id: [u8; 12], address: SocketAddr) -> Vec<u8> {
     let cookie = u32::from_be_bytes(MAGIC_COOKIE);
-    let port = mapped.port() ^ (cookie >> 16) as u16;
-    let (family, address) = match mapped.ip() {
+    let port = address.port() ^ (cookie >> 16) as u16;
+    let (family, address) = match address.ip() {
         IpAddr::V4(ip) => (1u8, (ip.to_bits() ^ cookie).to_be_bytes().to_vec()),
         IpAddr::V6(ip) => {
             let mask: Vec<u8> = MAGIC_COOKIE.iter().chain(&id).copied().collect();
@@ -38,14 +48,10 @@ pub fn make_binding_success(id: [u8; 12], mapped: SocketAddr) -> Vec<u8> {
             (2, masked.collect())
         }
     };
-    let length = 4 + address.len() as u16;
-    let mut attribute = Vec::new();
-    attribute.extend(XOR_MAPPED_ADDRESS.to_be_bytes());
-    attribute.extend(length.to_be_bytes());
-    attribute.extend([0, family]);
-    attribute.extend(port.to_be_bytes());
-    attribute.extend(address);
-    message(BINDING_SUCCESS, id, &attribute)
+    let mut value = vec![0, family];
+    value.extend(port.to_be_bytes());
+    value.extend(address);
+    value
 }
 
 fn message(kind: u16, id: [u8; 12], attributes: &[u8]) -> Vec<u8> {

@@ -1,0 +1,384 @@
+//! A TURN server over UDP (RFC 8656), which is a STUN server too: allocations with long-term
+//! credentials, permissions, channels, and what goes wrong with them in the field.
+
+mod message;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use self::message::{Method, Request, Settled, channel_data, data_indication};
+use crate::node::{Delivery, Node, Outbox};
+use crate::stun::{binding_request, make_binding_success};
+
+/// RFC 8656 section 9: a permission lasts so long.
+const PERMISSION: Duration = Duration::from_secs(300);
+/// RFC 8656 section 12: a channel lasts so long.
+const CHANNEL: Duration = Duration::from_secs(600);
+/// RFC 8656 section 7.2: an allocation lasts no longer than asked for, and no longer than this.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(3600);
+/// RFC 8656 section 7.2: relayed ports come from the dynamic range.
+const FIRST_RELAYED_PORT: u16 = 49_152;
+
+const BAD_REQUEST: u16 = 400;
+const UNAUTHENTICATED: u16 = 401;
+const ALLOCATION_MISMATCH: u16 = 437;
+const STALE_NONCE: u16 = 438;
+const UNSUPPORTED_TRANSPORT: u16 = 442;
+const QUOTA_REACHED: u16 = 486;
+
+/// One client's relayed transport address.
+#[derive(Debug)]
+struct Allocation {
+    client: SocketAddr,
+    server: SocketAddr,
+    relayed: SocketAddr,
+    /// The transaction that made it: its retransmission is answered again.
+    made_by: [u8; 12],
+    expires: Instant,
+    lifetime: Duration,
+    permissions: BTreeMap<IpAddr, Instant>,
+    channels: BTreeMap<u16, (SocketAddr, Instant)>,
+}
+
+impl Allocation {
+    fn permits(&self, now: Instant, peer: IpAddr) -> bool {
+        self.permissions
+            .get(&peer)
+            .is_some_and(|until| now < *until)
+    }
+
+    fn channel_to(&self, now: Instant, peer: SocketAddr) -> Option<u16> {
+        let mut channels = self.channels.iter();
+        let found = channels.find(|(_, (to, until))| *to == peer && now < *until);
+        found.map(|(number, _)| *number)
+    }
+}
+
+/// A TURN server on every address of its host.
+#[derive(Debug)]
+pub struct TurnServer {
+    user: String,
+    password: String,
+    nonce: u32,
+    nonce_made: Option<Instant>,
+    nonce_lifetime: Duration,
+    shortest_lifetime: Duration,
+    quota: usize,
+    unroutable: Option<fn(IpAddr) -> bool>,
+    allocations: Vec<Allocation>,
+    count: Arc<AtomicUsize>,
+    relayed_packets: Arc<AtomicUsize>,
+    next_port: u16,
+    out: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+}
+
+impl TurnServer {
+    /// The port that servers have by custom (RFC 8656 section 18).
+    pub const PORT: u16 = 3478;
+
+    /// A server that serves this user.
+    pub fn new(user: &str, password: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            password: password.to_owned(),
+            nonce: 1,
+            nonce_made: None,
+            nonce_lifetime: Duration::from_secs(3600),
+            shortest_lifetime: Duration::from_secs(600),
+            quota: usize::MAX,
+            unroutable: None,
+            allocations: Vec::new(),
+            count: Arc::default(),
+            relayed_packets: Arc::default(),
+            next_port: FIRST_RELAYED_PORT,
+            out: Vec::new(),
+        }
+    }
+
+    /// The same, with nonces that go stale after so long (438).
+    pub fn with_nonce_lifetime(mut self, lifetime: Duration) -> Self {
+        self.nonce_lifetime = lifetime;
+        self
+    }
+
+    /// The same, with allocations that last so long when nobody asks for more than nothing.
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.shortest_lifetime = lifetime;
+        self
+    }
+
+    /// The same, with at most so many allocations at a time (486).
+    pub fn with_quota(mut self, quota: usize) -> Self {
+        self.quota = quota;
+        self
+    }
+
+    /// The same, but relaying to such an address deletes the whole allocation, as coturn does when
+    /// its own send fails.
+    pub fn losing_allocations_towards(mut self, unroutable: fn(IpAddr) -> bool) -> Self {
+        self.unroutable = Some(unroutable);
+        self
+    }
+
+    /// How many allocations there are, to be read while the server runs.
+    pub fn allocation_count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.count)
+    }
+
+    /// How many packets of peers and clients were relayed, to be read while the server runs.
+    pub fn relayed_packets(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.relayed_packets)
+    }
+
+    fn nonce(&self) -> String {
+        format!("nonce-{}", self.nonce)
+    }
+
+    fn handle_datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        self.expire(now);
+        if let Some(relayed) = self
+            .allocations
+            .iter()
+            .position(|known| known.relayed == local)
+        {
+            return self.relay_inwards(now, relayed, from, payload);
+        }
+        if let Some(id) = binding_request(payload) {
+            return self.out.push((local, from, make_binding_success(id, from)));
+        }
+        let known = self
+            .allocations
+            .iter()
+            .position(|known| known.client == from && known.server == local);
+        if let Some((number, data)) = message::read_channel_data(payload) {
+            if let Some(index) = known
+                && let Some((peer, until)) = self.allocations[index].channels.get(&number)
+                && now < *until
+            {
+                self.relay_outwards(now, index, *peer, data);
+            }
+            return;
+        }
+        if let Some((peer, data)) = message::read_send_indication(payload) {
+            if let Some(index) = known {
+                self.relay_outwards(now, index, peer, &data);
+            }
+            return;
+        }
+        if let Some(request) = Request::parse(payload) {
+            let answer = match self.authenticate(now, &request) {
+                Ok(()) => self.perform(now, (local, from), known, &request),
+                Err(code) => Settled::Refused(code),
+            };
+            let answer = request.answer(&answer, &self.nonce(), (&self.user, &self.password));
+            self.out.push((local, from, answer));
+        }
+    }
+
+    /// RFC 8489 section 9.2.4.
+    fn authenticate(&mut self, now: Instant, request: &Request) -> Result<(), u16> {
+        let made = *self.nonce_made.get_or_insert(now);
+        if now >= made + self.nonce_lifetime {
+            self.nonce += 1;
+            self.nonce_made = Some(now);
+        }
+        let Some((user, nonce)) = &request.claims else {
+            return Err(UNAUTHENTICATED);
+        };
+        if *nonce != self.nonce() {
+            return Err(STALE_NONCE);
+        }
+        if *user != self.user || !request.is_keyed_with(&self.user, &self.password) {
+            return Err(UNAUTHENTICATED);
+        }
+        Ok(())
+    }
+
+    fn perform(
+        &mut self,
+        now: Instant,
+        path: (SocketAddr, SocketAddr),
+        known: Option<usize>,
+        request: &Request,
+    ) -> Settled {
+        match (request.method, known) {
+            (Method::Allocate, _) => self.allocate(now, path, known, request),
+            (_, None) => Settled::Refused(ALLOCATION_MISMATCH),
+            (Method::Refresh, Some(index)) => self.refresh(now, index, request),
+            (Method::CreatePermission, Some(index)) => self.permit(now, index, request),
+            (Method::ChannelBind, Some(index)) => self.bind_channel(now, index, request),
+        }
+    }
+
+    /// RFC 8656 section 7.2.
+    fn allocate(
+        &mut self,
+        now: Instant,
+        (server, client): (SocketAddr, SocketAddr),
+        known: Option<usize>,
+        request: &Request,
+    ) -> Settled {
+        let success = |allocation: &Allocation| Settled::Allocated {
+            relayed: allocation.relayed,
+            mapped: client,
+            lifetime: allocation.lifetime,
+        };
+        if let Some(index) = known {
+            let allocation = &self.allocations[index];
+            return if allocation.made_by == request.id {
+                success(allocation)
+            } else {
+                Settled::Refused(ALLOCATION_MISMATCH)
+            };
+        }
+        if request.transport != Some(17) {
+            let missing = request.transport.is_none();
+            let code = if missing {
+                BAD_REQUEST
+            } else {
+                UNSUPPORTED_TRANSPORT
+            };
+            return Settled::Refused(code);
+        }
+        if self.allocations.len() >= self.quota {
+            return Settled::Refused(QUOTA_REACHED);
+        }
+        let lifetime = self.lifetime(request.lifetime);
+        let allocation = Allocation {
+            client,
+            server,
+            relayed: SocketAddr::new(server.ip(), self.next_port),
+            made_by: request.id,
+            expires: now + lifetime,
+            lifetime,
+            permissions: BTreeMap::new(),
+            channels: BTreeMap::new(),
+        };
+        self.next_port = self.next_port.checked_add(1).unwrap_or(FIRST_RELAYED_PORT);
+        let answer = success(&allocation);
+        self.allocations.push(allocation);
+        answer
+    }
+
+    fn lifetime(&self, asked: Option<Duration>) -> Duration {
+        asked
+            .unwrap_or_default()
+            .min(LONGEST_LIFETIME)
+            .min(self.shortest_lifetime)
+            .max(Duration::from_secs(1))
+    }
+
+    /// RFC 8656 section 8.2: a lifetime of zero deletes.
+    fn refresh(&mut self, now: Instant, index: usize, request: &Request) -> Settled {
+        if request.lifetime == Some(Duration::ZERO) {
+            self.allocations.remove(index);
+            return Settled::Refreshed(Duration::ZERO);
+        }
+        let lifetime = self.lifetime(request.lifetime.or(Some(self.shortest_lifetime)));
+        self.allocations[index].expires = now + lifetime;
+        Settled::Refreshed(lifetime)
+    }
+
+    /// RFC 8656 section 10.2.
+    fn permit(&mut self, now: Instant, index: usize, request: &Request) -> Settled {
+        if request.peers.is_empty() {
+            return Settled::Refused(BAD_REQUEST);
+        }
+        let permissions = &mut self.allocations[index].permissions;
+        for peer in &request.peers {
+            permissions.insert(peer.ip(), now + PERMISSION);
+        }
+        Settled::Done
+    }
+
+    /// RFC 8656 section 12.2: one channel for a peer, one peer for a channel.
+    fn bind_channel(&mut self, now: Instant, index: usize, request: &Request) -> Settled {
+        let (Some(channel), [peer]) = (request.channel, request.peers.as_slice()) else {
+            return Settled::Refused(BAD_REQUEST);
+        };
+        let allocation = &mut self.allocations[index];
+        let bound = allocation.channels.get(&channel);
+        let other_peer = bound.is_some_and(|(known, until)| known != peer && now < *until);
+        let other_channel = allocation
+            .channel_to(now, *peer)
+            .is_some_and(|known| known != channel);
+        if other_peer || other_channel || !(0x4000..=0x4fff).contains(&channel) {
+            return Settled::Refused(BAD_REQUEST);
+        }
+        allocation.channels.insert(channel, (*peer, now + CHANNEL));
+        allocation.permissions.insert(peer.ip(), now + PERMISSION);
+        Settled::Done
+    }
+
+    /// From the client to a peer.
+    fn relay_outwards(&mut self, now: Instant, index: usize, peer: SocketAddr, data: &[u8]) {
+        let allocation = &self.allocations[index];
+        if !allocation.permits(now, peer.ip()) {
+            return;
+        }
+        if self.unroutable.is_some_and(|fails| fails(peer.ip())) {
+            self.allocations.remove(index);
+            return;
+        }
+        self.relayed_packets.fetch_add(1, Ordering::Relaxed);
+        let relayed = allocation.relayed;
+        self.out.push((relayed, peer, data.to_vec()));
+    }
+
+    /// From a peer to the client.
+    fn relay_inwards(&mut self, now: Instant, index: usize, peer: SocketAddr, data: &[u8]) {
+        let allocation = &self.allocations[index];
+        if !allocation.permits(now, peer.ip()) {
+            return;
+        }
+        self.relayed_packets.fetch_add(1, Ordering::Relaxed);
+        let wrapped = match allocation.channel_to(now, peer) {
+            Some(channel) => channel_data(channel, data),
+            None => data_indication(peer, data),
+        };
+        let (server, client) = (allocation.server, allocation.client);
+        self.out.push((server, client, wrapped));
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.allocations.retain(|known| now < known.expires);
+    }
+}
+
+impl Node for TurnServer {
+    fn handle_delivery(&mut self, now: Instant, delivery: Delivery) {
+        if let Delivery::Datagram {
+            local,
+            from,
+            payload,
+        } = delivery
+        {
+            self.handle_datagram(now, local, from, &payload);
+            self.count.store(self.allocations.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.expire(now);
+        self.count.store(self.allocations.len(), Ordering::Relaxed);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.allocations.iter().map(|known| known.expires).min()
+    }
+
+    fn drain(&mut self, _now: Instant, out: &mut Outbox) {
+        for (local, to, payload) in self.out.drain(..) {
+            out.datagram(local, to, payload);
+        }
+    }
+}

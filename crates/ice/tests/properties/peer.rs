@@ -16,6 +16,8 @@ pub const FORK: ForkId = ForkId(0);
 /// What is known of a peer when its world has ended.
 #[derive(Debug, Default)]
 pub struct Log {
+    /// When the other's first check had come.
+    pub bound: Option<Instant>,
     /// When it claimed a proof.
     pub proven: Option<Instant>,
     /// When the pair was selected.
@@ -123,13 +125,16 @@ impl Peer {
                     assert!(ring.verified());
                     self.prove(now);
                 }
-                IceEvent::PeerBound if self.mutant == Some(Mutant::ProofAfterOneDirection) => {
-                    self.prove(now);
+                IceEvent::PeerBound => {
+                    self.log.bound = Some(now);
+                    if self.mutant == Some(Mutant::ProofAfterOneDirection) {
+                        self.prove(now);
+                    }
                 }
                 IceEvent::Selected { .. } => self.log.selected = self.log.selected.or(Some(now)),
                 IceEvent::Failed { reason, .. } => self.log.failed = Some(reason),
                 IceEvent::ConsentLost => self.log.consent_lost = true,
-                IceEvent::Checking { .. } | IceEvent::PeerBound => {}
+                IceEvent::Checking { .. } => {}
             }
         }
     }

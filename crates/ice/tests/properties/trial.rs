@@ -145,6 +145,8 @@ pub struct Outcome {
     pub peers: [PeerOutcome; 2],
     /// The Ta that each must keep.
     pub ta: [Duration; 2],
+    /// How many interfaces each has.
+    pub interfaces: [usize; 2],
     /// When both had begun to check.
     pub begun: Option<Instant>,
     /// Pairs of a base and one of the other's candidates, at the peer that has more of them.
@@ -179,6 +181,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     let description = random.description().to_owned();
     let lossy = random.lossy;
     let hosts = [random.left.host, random.right.host];
+    let interfaces = [random.left.addresses.len(), random.right.addresses.len()];
     let starts = watch(&mut random.world, hosts, random.stun_servers.clone());
     let mut trial = Trial {
         simulation: seat(random, &plan, mutant),
@@ -205,6 +208,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     });
     Outcome {
         ta: plan.ta(),
+        interfaces,
         begun,
         pairs,
         plan,

@@ -208,7 +208,10 @@ fn line(
         event,
         time: clock.time(at),
         t_ms: clock.t_ms(at),
-        call: call.map(|call| call.call_id.as_str()),
+        // A caller that still gathers has no Call-ID yet.
+        call: call
+            .map(|call| call.call_id.as_str())
+            .filter(|call_id| !call_id.is_empty()),
         dialog: call.and_then(|call| call.dialog.as_deref()),
         fields,
     };

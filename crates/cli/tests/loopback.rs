@@ -32,13 +32,18 @@ fn alice(place: &Place, address: &str, options: &str) -> Process {
 const QUIET: &str = "--audio-in silence --audio-out null";
 const SOON: Duration = Duration::from_secs(20);
 
-/// A recording must hold this tone for 4.5 s without a gap over 40 ms.
-fn assert_heard(file: &str, hz: f64) {
+/// How long a recording holds a tone.
+fn measure(file: &str, hz: f64) -> tone::ToneReport {
     let mut wav = hound::WavReader::open(file).expect("a finished WAV file");
     let spec = wav.spec();
     assert_eq!(spec.channels, 1);
     let samples: Vec<i16> = wav.samples::<i16>().map(|sample| sample.unwrap()).collect();
-    let report = tone::measure(&samples, hz, spec.sample_rate, 0.05);
+    tone::measure(&samples, hz, spec.sample_rate, 0.05)
+}
+
+/// A recording must hold this tone for 4.5 s without a gap over 40 ms.
+fn assert_heard(file: &str, hz: f64) {
+    let report = measure(file, hz);
     println!("{hz} Hz: {report:?}");
     assert!(report.seconds >= 4.5, "{file}, {hz} Hz: {report:?}");
     assert!(report.longest_gap_ms <= 40.0, "{file}, {hz} Hz: {report:?}");
@@ -265,5 +270,63 @@ fn times_never_go_back() {
     for events in [alice.events(), bob.events()] {
         let times: Vec<f64> = events.iter().map(|e| e["t_ms"].as_f64().unwrap()).collect();
         assert!(times.is_sorted(), "{times:?} {:?}", names(&events));
+    }
+}
+
+/// Both speak from a file, which begins when they are connected: none of it is lost, neither the
+/// callee's, whose microphone opens with the ringing, nor the caller's, whose opens with the answer.
+#[test]
+fn files_are_heard_from_their_beginning_both_ways() {
+    let place = Place::new("files");
+    for (name, hz) in [("alice-says.wav", 880.0), ("bob-says.wav", 440.0)] {
+        write_tone(&place.path(name), hz, 2);
+    }
+    let (mut bob, address) = bob(
+        &place,
+        "--answer after:1 --audio-in bob-says.wav --audio-out bob.wav --once",
+    );
+    let mut alice = alice(
+        &place,
+        &address,
+        "--audio-in alice-says.wav --audio-out alice.wav --duration 4",
+    );
+    assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
+    for (file, hz) in [("alice.wav", 440.0), ("bob.wav", 880.0)] {
+        let report = measure(&place.path(file), hz);
+        assert!((1.9..=2.1).contains(&report.seconds), "{file}: {report:?}");
+    }
+}
+
+fn write_tone(file: &str, hz: f64, seconds: u32) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = hound::WavWriter::create(file, spec).unwrap();
+    for sample in 0..48_000 * seconds {
+        let angle = std::f64::consts::TAU * hz * f64::from(sample) / 48_000.0;
+        wav.write_sample((8_000.0 * angle.sin()) as i16).unwrap();
+    }
+    wav.finalize().unwrap();
+}
+
+/// By TCP a 200 comes at the heels of the 183: the order is the same for the caller, every time.
+#[test]
+fn answered_at_once_over_tcp_it_rings_before_it_is_answered() {
+    let place = Place::new("tcp-order");
+    for _ in 0..3 {
+        let (mut bob, address) = bob(&place, &format!("--answer auto --once {QUIET}"));
+        let mut alice = alice(
+            &place,
+            &format!("{address};transport=tcp"),
+            &format!("--duration 1 {QUIET}"),
+        );
+        assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
+        let events = alice.events();
+        assert_order(&events, &["path_validated", "ringing", "answered"]);
+        let gathered = first(&events, "gathered");
+        assert!(gathered.get("call").is_none(), "no Call-ID yet: {gathered}");
     }
 }

@@ -122,6 +122,7 @@ impl Call {
             Stage::Inviting(_) => self.fork_failed(fork),
             Stage::Talking(talking) if talking.fork() == fork => {
                 self.talk_path_failed(desk, now);
+                self.answer_waiting_reinvite(desk, now);
             }
             _ => {}
         }

@@ -140,7 +140,14 @@ impl Call {
             IceSupport::Supported(_) => {
                 self.answer_without_ice(desk, now, &offer, UnverifiedReason::IceOff);
             }
-            IceSupport::Absent | IceSupport::Mismatch => {
+            IceSupport::Absent => {
+                self.answer_without_ice(desk, now, &offer, UnverifiedReason::PeerWithoutIce);
+            }
+            IceSupport::Mismatch => {
+                // RFC 8839 section 4.2.5: our answer says so, which takes a session to say it with.
+                if desk.settings.ice != IceUse::Off {
+                    self.new_ice(desk, Role::Controlled);
+                }
                 self.answer_without_ice(desk, now, &offer, UnverifiedReason::PeerWithoutIce);
             }
         }
@@ -225,6 +232,7 @@ impl Call {
         match Gate::without_ice().open_unverified(reason, desk.unverified_policy()) {
             Ok(ring) => {
                 if let Some((body, terms)) = self.make_answer(desk, now, offer) {
+                    self.ice = None;
                     let agreement = Agreement::Complete(Box::new(terms));
                     self.alert(desk, now, ring, agreement, Some(body), None);
                 }
@@ -456,7 +464,7 @@ impl Call {
         self.finish(desk, now, end.with_status(status).with_words(words));
     }
 
-    fn tell_missed(&self, desk: &mut Desk, now: Instant, reason: EndReason) {
+    pub(super) fn tell_missed(&self, desk: &mut Desk, now: Instant, reason: EndReason) {
         let missed = EventKind::Missed {
             from: self.from.clone(),
             reason,

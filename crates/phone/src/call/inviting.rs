@@ -283,6 +283,18 @@ impl Call {
                 let words = "nobody answered the INVITE".to_owned();
                 self.finish(desk, now, end.with_status(408).with_words(Some(words)));
             }
+            // RFC 3262 section 3: the PRACK of the 183 never came, and the INVITE was refused.
+            Stage::Holding(_) | Stage::Alerting(_) => {
+                self.tell_missed(desk, now, EndReason::Network);
+                let end = End::new(EndReason::Network, EndedBy::Network, Outcome::Network);
+                let words = "the 183 was never acknowledged".to_owned();
+                self.finish(desk, now, end.with_status(504).with_words(Some(words)));
+            }
+            Stage::Talking(_) => {
+                let end = End::new(EndReason::Network, EndedBy::Network, Outcome::Network);
+                let words = "the 183 was never acknowledged".to_owned();
+                self.finish(desk, now, end.with_status(504).with_words(Some(words)));
+            }
             _ => {}
         }
     }
@@ -320,14 +332,39 @@ impl Call {
             // Phones that ring first check only after their 200: they get a fresh patience.
             ice.renew_patience(now, fork.id);
         }
-        self.tell(
-            desk,
-            now,
-            EventKind::Answered {
-                role: CallRole::Caller,
-            },
-        );
+        // The 200 may overtake our own check by a moment: the user hears of the proof, the ringing
+        // and the answer in this order all the same.
+        let checking = matches!(fork.media, ForkMedia::Checking { .. });
+        let untold = match fork.ringing {
+            Ringing::AwaitingProof { until } if checking => Some(until),
+            _ => None,
+        };
+        if untold.is_none() {
+            self.tell_answered(desk, now);
+        }
         self.talk_with(desk, now, fork);
+        if let Stage::Talking(talking) = &mut self.stage {
+            talking.untold = untold;
+            if talking.has_sound() {
+                self.tell_untold(desk, now, false);
+            }
+        }
+    }
+
+    fn tell_answered(&self, desk: &mut Desk, now: Instant) {
+        let role = CallRole::Caller;
+        self.tell(desk, now, EventKind::Answered { role });
+    }
+
+    /// Tells of the ringing and the answer that waited for the proof.
+    pub(super) fn tell_untold(&mut self, desk: &mut Desk, now: Instant, verified: bool) {
+        if let Stage::Talking(talking) = &mut self.stage
+            && talking.untold.take().is_some()
+        {
+            let role = CallRole::Caller;
+            self.tell(desk, now, EventKind::Ringing { role, verified });
+            self.tell_answered(desk, now);
+        }
     }
 
     /// Whether a fork answered with ICE before its 2xx and has no proof yet.

@@ -419,6 +419,7 @@ impl Call {
 
     /// Ends the call: the agents, the sound, the sockets; and says so.
     fn finish(&mut self, desk: &mut Desk, now: Instant, end: End) {
+        self.tell_untold(desk, now, false);
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let (connected, figures, sound) = match stage {
             Stage::GatheringToInvite { gathering, .. }

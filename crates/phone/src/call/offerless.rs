@@ -13,7 +13,7 @@ use super::terms::Terms;
 use super::{Call, Stage};
 use crate::desk::Desk;
 use crate::event::EndReason;
-use crate::settings::IceUse;
+use crate::settings::{IceUse, RingWhen};
 
 impl Call {
     /// An INVITE without SDP: the offer goes in a reliable 183 (RFC 8839 section 7.1.2). Without
@@ -30,7 +30,8 @@ impl Call {
             .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
         let body = sdp::offer(&local);
         let agreement = Agreement::Offered(Box::new(local));
-        if self.ice.is_some() {
+        // An ordinary phone rings first, so its offer waits for the 200.
+        if self.ice.is_some() && desk.settings.ring != RingWhen::AtOnce {
             let sent = desk.sip.progress_with_offer(now, handle, body.clone());
             if matches!(sent, Ok(ProgressDelivery::Reliable)) {
                 self.stage = Stage::Holding(Holding {
@@ -90,14 +91,23 @@ impl Call {
             return;
         };
         let components = components(terms.negotiated());
-        if let Some(ice) = &mut self.ice
-            && ice.start(now, FORK, description, components).is_ok()
+        if terms.negotiated().rtcp_mux
+            && let Some(sockets) = &mut self.sockets
         {
-            self.stage = Stage::Holding(Holding {
-                gate: ice.gate(FORK),
-                agreement: Agreement::Complete(Box::new(terms)),
-            });
-            self.run_ice(desk, now);
+            sockets.close_rtcp(desk);
         }
+        let started = self
+            .ice
+            .as_mut()
+            .map(|ice| ice.start(now, FORK, description, components));
+        if !matches!(started, Some(Ok(()))) {
+            self.reject(desk, now, EndReason::Network, 500, None);
+            return;
+        }
+        self.stage = Stage::Holding(Holding {
+            gate: self.ice.as_ref().and_then(|ice| ice.gate(FORK)),
+            agreement: Agreement::Complete(Box::new(terms)),
+        });
+        self.run_ice(desk, now);
     }
 }

@@ -65,6 +65,9 @@ pub(super) struct Talking {
     latched: Option<SocketAddr>,
     pub(super) subsequent: Subsequent,
     pub(super) offer_updated: bool,
+    /// Caller: the user has not been told of the ringing and the answer; the proof is awaited so
+    /// long.
+    pub(super) untold: Option<Instant>,
 }
 
 impl Talking {
@@ -131,6 +134,7 @@ impl Talking {
             latched: None,
             subsequent: Subsequent::Idle,
             offer_updated: false,
+            untold: None,
         }
     }
 
@@ -235,10 +239,13 @@ impl Talking {
             Sound::Open { .. } => self.next_play,
         };
         let stream = self.terms().and_then(|terms| terms.stream.poll_timeout());
-        [Some(sound), Some(self.next_stats), self.hang_up_at, stream]
-            .into_iter()
-            .flatten()
-            .min()
+        let own = [
+            Some(sound),
+            Some(self.next_stats),
+            self.hang_up_at,
+            self.untold,
+        ];
+        own.into_iter().flatten().chain(stream).min()
     }
 
     /// The frames that are due, one every 20 ms; silence where nothing came.
@@ -325,6 +332,12 @@ impl Call {
             self.end_unproven(desk, now);
             return;
         }
+        if talking.untold.is_some_and(|until| now >= until) {
+            self.tell_untold(desk, now, false);
+        }
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
         if talking.hang_up_at.is_some_and(|at| now >= at) {
             let end = End::new(EndReason::DurationOver, EndedBy::Local, Outcome::Completed);
             self.hang_up_talk(desk, now, end);
@@ -343,6 +356,8 @@ impl Call {
             talking.next_stats = now + STATS_INTERVAL;
             let figures = talking.figures();
             self.tell(desk, now, EventKind::Stats(figures));
+            // Checks that fail one by one tell nothing of their own.
+            self.answer_waiting_reinvite(desk, now);
         }
         self.run_media(desk, now);
     }
@@ -393,9 +408,11 @@ impl Call {
             return;
         }
         if let Some(Ok(ring)) = gate.take().map(|gate| gate.open(proof)) {
-            desk.out(open_sound(self.key, &ring));
+            let opened = open_sound(self.key, &ring);
             talking.sound = Sound::Open { _ring: ring };
             talking.next_play = now;
+            self.tell_untold(desk, now, true);
+            desk.out(opened);
         }
     }
 

@@ -390,6 +390,9 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         if let (EventKind::Answered { .. }, Some(call)) = (&event.kind, &event.call) {
             self.sounds.answered(call.key);
         }
+        if let (true, Some(call)) = (ended, &event.call) {
+            self.sounds.ended(call.key);
+        }
         (self.events)(DriverEvent::Phone(event));
         if ended && self.once {
             self.shut_down(Instant::now());

@@ -1,6 +1,6 @@
 //! The sound of every call: where it comes from, where it goes, and when the next frame is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(super) struct Sounds {
     config: Sound,
     inbox: mpsc::Sender<Incident>,
     calls: BTreeMap<CallKey, CallSound>,
+    /// Calls that were answered and have not ended; a caller's sound opens only after the answer.
+    answered: BTreeSet<CallKey>,
     /// How many calls have had sound so far.
     count: usize,
 }
@@ -44,7 +46,6 @@ struct CallSound {
     source: Box<dyn Source>,
     sink: Box<dyn Sink>,
     next_frame: Instant,
-    answered: bool,
 }
 
 impl Sounds {
@@ -53,6 +54,7 @@ impl Sounds {
             config,
             inbox,
             calls: BTreeMap::new(),
+            answered: BTreeSet::new(),
             count: 0,
         }
     }
@@ -77,7 +79,6 @@ impl Sounds {
             source: Box::new(Silence),
             sink: Box::new(NullSink),
             next_frame: now,
-            answered: false,
         };
         self.calls.insert(call, silence);
         let inbox = self.inbox.clone();
@@ -110,9 +111,12 @@ impl Sounds {
 
     /// From here on the peer hears us: a file begins now and not while it rings.
     pub(super) fn answered(&mut self, call: CallKey) {
-        if let Some(sound) = self.calls.get_mut(&call) {
-            sound.answered = true;
-        }
+        self.answered.insert(call);
+    }
+
+    /// A call has ended, with or without sound.
+    pub(super) fn ended(&mut self, call: CallKey) {
+        self.answered.remove(&call);
     }
 
     /// Plays a frame.
@@ -160,7 +164,7 @@ impl Sounds {
         }
         sound.next_frame += FRAME_TIME;
         let mut frame = Box::new([0; FRAME]);
-        if sound.answered || !hold_files {
+        if self.answered.contains(call) || !hold_files {
             sound.source.read(&mut frame);
         }
         Some((*call, frame))

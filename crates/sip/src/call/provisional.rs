@@ -247,10 +247,13 @@ impl Endpoint {
             let body = body.filter(|_| had_offer);
             self.events.push_back(SipEvent::Pracked { call, body });
         }
-        if waiting_accept {
-            self.send_accept(now, call, None);
-        } else if let Some(response) = waiting_ring {
+        if let Some(response) = waiting_ring {
+            // Before the 200, if that has waited as well: ringing comes before the answer.
             self.send_ringing(now, call, response);
+        }
+        let rings_reliably = self.invited(call).is_some_and(|i| i.awaits_prack());
+        if waiting_accept && !rings_reliably {
+            self.send_accept(now, call, None);
         }
     }
 

@@ -7,7 +7,8 @@ use super::{Stage, reason_of, sdp_of};
 use crate::auth::Attempts;
 use crate::dialog::Dialog;
 use crate::endpoint::{
-    CallHandle, CommandRefused, DialogId, Endpoint, Outcome, Purpose, ServerKey, SipEvent,
+    CallHandle, CommandRefused, DialogId, Endpoint, Outcome, Purpose, Rejection, ServerKey,
+    SipEvent,
 };
 use crate::message::{HeaderName, Method, Request, StatusCode};
 use crate::syntax::quote;
@@ -134,8 +135,17 @@ impl Endpoint {
         dialog: &DialogId,
         reason: Option<&str>,
     ) -> Result<(), CommandRefused> {
-        let session = self.session(dialog).ok_or(CommandRefused::UnknownDialog)?;
         let reason = reason.map(str::to_owned);
+        if self.invited(dialog.call).is_some_and(|i| i.waiting_accept) {
+            // The 200 still waits for a PRACK, so there is no dialog to end yet.
+            let warning = reason;
+            let rejection = Rejection {
+                warning,
+                ..Rejection::default()
+            };
+            return self.reject(now, dialog.call, 480, rejection);
+        }
+        let session = self.session(dialog).ok_or(CommandRefused::UnknownDialog)?;
         match std::mem::replace(&mut session.standing, Standing::Leaving { tell: true }) {
             Standing::Confirmed => {
                 self.send_bye(now, dialog, reason.as_deref());

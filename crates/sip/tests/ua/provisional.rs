@@ -1,6 +1,6 @@
 //! 183 and 180, reliable and repeated.
 
-use ringtrue_sip::{CommandRefused, IcePeer, OutgoingInvite, ProgressDelivery, SipEvent};
+use ringtrue_sip::{CommandRefused, DialogId, IcePeer, OutgoingInvite, ProgressDelivery, SipEvent};
 
 use crate::wire::{Fate, Wire, ring};
 
@@ -387,4 +387,55 @@ fn commands_out_of_order_are_refused() {
     wire.run_for(40_000);
     let gone = wire.with(0, |e, now| e.cancel(now, far));
     assert_eq!(gone, Err(CommandRefused::UnknownCall));
+}
+
+/// Ringing comes before the answer for the caller too, whatever the PRACK held up.
+#[test]
+fn a_ring_and_an_accept_that_wait_leave_in_order() {
+    let mut wire = Wire::pair();
+    wire.lose_first("SIP/2.0 183", 1);
+    let (_, bob) = wire.call();
+    wire.with(1, |e, now| {
+        e.progress(now, bob, b"answer".to_vec(), IcePeer::Full)
+    })
+    .unwrap();
+    wire.with(1, |e, now| e.ring(now, bob, &ring())).unwrap();
+    wire.with(1, |e, now| e.accept(now, bob, None)).unwrap();
+    wire.run_for(1_000);
+    assert_eq!(wire.times(1, "SIP/2.0 180"), [530]);
+    assert_eq!(wire.times(1, "SIP/2.0 200"), [530, 530]);
+    let order: Vec<_> = wire
+        .events(0)
+        .into_iter()
+        .filter_map(|event| match event {
+            SipEvent::Progress { status, .. } => Some(status),
+            SipEvent::Accepted { .. } => Some(200),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, [183, 180, 200]);
+}
+
+/// Hanging up while the 200 waits for the PRACK: no 200 leaves any more.
+#[test]
+fn a_bye_while_the_accept_waits_refuses_the_call() {
+    let mut wire = Wire::pair();
+    wire.lose_first("SIP/2.0 183", 1);
+    let (_, bob) = wire.call();
+    let from = wire.sent(0, "INVITE")[0].header("From").unwrap();
+    let remote_tag = from.split_once(";tag=").unwrap().1.to_owned();
+    wire.with(1, |e, now| {
+        e.progress(now, bob, b"answer".to_vec(), IcePeer::Full)
+    })
+    .unwrap();
+    wire.with(1, |e, now| e.accept(now, bob, None)).unwrap();
+    let dialog = DialogId {
+        call: bob,
+        remote_tag,
+    };
+    wire.with(1, |e, now| e.bye(now, &dialog, Some("gone")))
+        .unwrap();
+    wire.run_for(40_000);
+    assert_eq!(wire.times(1, "SIP/2.0 480").first(), Some(&10));
+    assert!(wire.times(1, "SIP/2.0 200").is_empty());
 }

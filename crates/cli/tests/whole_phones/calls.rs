@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringtrue_media::Codec;
 use ringtrue_phone::EventKind;
 use ringtrue_phone::event::{CallRole, EndReason, Outcome};
 use ringtrue_phone::settings::{AnswerWhen, IceUse, RingWhen};
@@ -286,4 +287,30 @@ fn a_cancel_that_nobody_answers_ends_the_call_for_the_user() {
         (reason, outcome),
         (EndReason::Cancelled, Outcome::Interrupted)
     );
+}
+
+/// A phone that speaks G.711 alone, and one that shares no codec.
+#[test]
+fn codecs_of_one_side_only() {
+    let mut stage = Setup {
+        alices: |settings| settings.codecs = vec![Codec::Pcma],
+        ..Setup::default()
+    }
+    .build();
+    stage.dial();
+    stage.run(8);
+    let (bob, alice) = stage.heard();
+    assert!(bob > 2.5 && alice > 2.5, "{}", stage.story());
+
+    let mut stage = Setup {
+        alices: |settings| settings.codecs = vec![Codec::Pcma],
+        bobs: |settings| settings.codecs = vec![Codec::Opus],
+        ..Setup::default()
+    }
+    .build();
+    stage.dial();
+    stage.run(8);
+    assert!(!stage.rang());
+    let end = stage.outcome().map(|end| (end.1, end.2));
+    assert_eq!(end, Some((Outcome::Refused, Some(488))));
 }

@@ -2,5 +2,8 @@
 
 mod budget;
 mod calls;
+mod foreign;
+mod foreign_callees;
+mod foreign_callers;
 mod gate;
 mod stage;

@@ -9,7 +9,7 @@ import shutil
 import time
 
 import trace
-from foreign import FOREIGN, Baresip
+from foreign import FOREIGN, Aioice
 from network import NAT_KINDS, LabError
 from phones import Ringtrue
 from servers import PROXY, STUN, STUN_OTHER
@@ -103,6 +103,21 @@ def foreign_calls():
     return cases
 
 
+def aioice_calls():
+    """PyPI's aioice and ringtrue, each calling the other, wherever two of ours connect."""
+    places = [(case.caller, case.callee) for case in pairings() if not case.label and case.expected == "connected"]
+    cases = []
+    for caller, callee in places:
+        cases.append(Case(caller, callee, "held", "aioice", "ringtrue"))
+        cases.append(Case(caller, callee, "held by callee", "ringtrue", "aioice"))
+    for caller, callee in (("symmetric", "symmetric"), ("port-restricted", "symmetric"), ("symmetric", "port-restricted")):
+        cases.append(Case(caller, callee, "no path", "aioice", "ringtrue"))
+        cases.append(Case(caller, callee, "no path for the caller", "ringtrue", "aioice"))
+    for case in cases:
+        case.label = f"{case.caller_phone} > {case.callee_phone} {case.caller}:{case.callee}"
+    return cases
+
+
 def ordinary_calls():
     """The same pairings with today's phones on both sides: what Ringtrue is measured against."""
     return [Case(c.caller, c.callee, "ordinary", "baresip", "baresip") for c in pairings() if not c.label]
@@ -153,7 +168,7 @@ class Call:
         user += self.tag
         if name == "ringtrue":
             return Ringtrue(self.binary, host, self.directory, user, tone)
-        return FOREIGN[name](host, self.directory, user, tone)
+        return {**FOREIGN, "aioice": Aioice}[name](host, self.directory, user, tone)
 
     def _talk(self, alice, bob):
         outcome = Outcome()
@@ -230,6 +245,14 @@ class Call:
         outcome.expect(outcome.exits[1] == 0, f"the callee's exit code is {outcome.exits[1]}")
         outcome.expect(outcome.both_heard, "not heard both ways")
 
+    def _judge_held_by_callee(self, outcome, alice, bob, story):
+        """A foreign callee that rings when its checks are done: the caller knows by its own proof."""
+        outcome.expect(alice.order_of("path_validated", "ringing", "answered"),
+                       "the caller's log lacks path_validated, ringing, answered in this order")
+        outcome.expect(alice.verified() is True, "the caller's ring was not verified")
+        outcome.expect(outcome.exits[0] == 0, f"the caller's exit code is {outcome.exits[0]}")
+        outcome.expect(outcome.both_heard, "not heard both ways")
+
     @staticmethod
     def _judge_proven_ring(outcome, bob, story):
         outcome.expect(outcome.rang, "the callee did not ring")
@@ -246,6 +269,13 @@ class Call:
             outcome.expect(outcome.exits[0] == 3, f"the caller's exit code is {outcome.exits[0]}, expected 3")
             outcome.expect(alice.first("ended", status=480) is not None, "the caller did not end with 480")
             outcome.expect(outcome.seconds <= PATHLESS_LIMIT, f"took {outcome.seconds:.1f} s")
+
+    def _judge_no_path_for_the_caller(self, outcome, alice, bob, story):
+        """A foreign callee that waits for its checks: the caller gives up by itself."""
+        outcome.expect(not outcome.rang and story.answered is None, "the callee rang")
+        outcome.expect(alice.first("path_validated") is None, "the caller claims a path")
+        outcome.expect(outcome.exits[0] == 3, f"the caller's exit code is {outcome.exits[0]}, expected 3")
+        outcome.expect(outcome.seconds <= PATHLESS_LIMIT, f"took {outcome.seconds:.1f} s")
 
     def _judge_unverified(self, outcome, alice, bob, story):
         for phone in (alice, bob):

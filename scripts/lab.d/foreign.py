@@ -261,4 +261,32 @@ class Sipp(ForeignPhone):
         return sound.listen(self.directory / "heard.wav", tone)
 
 
+class Aioice(ForeignPhone):
+    """PyPI's aioice under a little SIP (aioice_phone.py), with the Python that has it. It rings when its
+    checks are done, and picks up by itself."""
+
+    program = "aioice"
+    established = b"established"
+    incoming = b"ringing"
+
+    def _run(self, *verb):
+        phone = pathlib.Path(__file__).parent / "aioice_phone.py"
+        self._start([os.environ["AIOICE_PYTHON"], str(phone), *verb, "--user", self.user, "--address", self.host.address,
+                     "--proxy", PROXY, "--stun", STUN, "--tone", str(self.tone),
+                     "--recording", str(self.directory / "heard.wav")])
+
+    def listen(self, tcp=False):
+        self._run("listen")
+        return self.await_output(b"registered", 5)
+
+    def call(self, user, tcp=False):
+        self._run("call", user)
+
+    def hang_up(self):
+        self.type("b")
+
+    def heard(self, tone):
+        return sound.listen(self.directory / "heard.wav", tone)
+
+
 FOREIGN = {"baresip": Baresip, "linphone": Linphone, "sipp": Sipp}

@@ -138,6 +138,8 @@ def run_verb(options, directory):
         chosen = choose(available, options.pairing)
     elif options.verb == "foreign":
         chosen = choose(cases.foreign_calls(), options.pairing)
+    elif options.verb == "aioice":
+        chosen = choose(cases.aioice_calls(), options.pairing)
     else:
         chosen = choose(cases.ordinary_calls(), options.pairing)
     program = None if options.verb == "ordinary" else binary()
@@ -193,7 +195,7 @@ def shell_verb(options, directory):
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/lab")
-    parser.add_argument("verb", choices=["run", "foreign", "ordinary", "nats", "shell"])
+    parser.add_argument("verb", choices=["run", "foreign", "aioice", "ordinary", "nats", "shell"])
     parser.add_argument("pairing", nargs="*")
     parser.add_argument("--short", action="store_true", help="a handful of pairings")
     parser.add_argument("--jobs", type=int, default=4, help="calls side by side")

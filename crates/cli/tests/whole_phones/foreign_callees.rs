@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use ringtrue_ice::Role;
-use ringtrue_phone::EventKind;
 use ringtrue_phone::event::{EndReason, Outcome};
+use ringtrue_phone::{EventKind, Settings};
 
 use crate::foreign::{CAROL, CAROL_TONE, Foreign, Kind};
 use crate::stage::{ALICE_TONE, Setup, Stage, heard, outcome};
 
 /// Alice, and carol whom she calls without a proxy between them.
-fn alice_and_carol(kind: Kind, alices: fn(&mut ringtrue_phone::Settings)) -> (Stage, Foreign) {
+fn alice_and_carol(kind: Kind, alices: fn(&mut Settings)) -> (Stage, Foreign) {
     let mut stage = Setup {
         alices,
         ..Setup::default()
@@ -27,7 +27,7 @@ fn alice_and_carol(kind: Kind, alices: fn(&mut ringtrue_phone::Settings)) -> (St
     (stage, carol)
 }
 
-fn direct(settings: &mut ringtrue_phone::Settings) {
+fn direct(settings: &mut Settings) {
     settings.proxy = None;
     settings.register = false;
 }
@@ -246,4 +246,44 @@ fn challenges_are_answered() {
         outcome(stage.alice()).map(|end| end.1),
         Some(Outcome::Completed)
     );
+}
+
+/// The selected pair is not the default one of the answer: alice says so in a re-INVITE, to
+/// `ice2` peers unless a setting turns that off, to others always (RFC 8839 section 4.3.4).
+#[test]
+fn the_re_invite_after_nomination_with_and_without_ice2() {
+    fn without(settings: &mut Settings) {
+        direct(settings);
+        settings.updated_offer = false;
+    }
+    for (ice2, turned_off) in [(true, false), (false, false), (true, true), (false, true)] {
+        let wanted = !(ice2 && turned_off);
+        let alices = if turned_off { without } else { direct };
+        let (mut stage, carol) = alice_and_carol(Kind::Full(Role::Controlled), alices);
+        let invite = carol.expect(&mut stage, "INVITE", "INVITE");
+        carol.learn(&stage, invite.body());
+        let options = if ice2 { "a=ice-options:ice2\r\n" } else { "" };
+        let answer = carol
+            .sdp("a=candidate:2 1 UDP 1694498815 203.0.113.99 30000 typ host\r\n")
+            .replace("c=IN IP4 203.0.113.9\r\n", "c=IN IP4 203.0.113.99\r\n")
+            .replace("m=audio", &format!("{options}m=audio"));
+        carol.respond(&mut stage, &invite, "180 Ringing", "", &answer);
+        stage.run(1);
+        carol.respond(&mut stage, &invite, "200 OK", "", &answer);
+        carol.expect(&mut stage, "ACK", "ACK");
+        carol.speak(&stage);
+        carol.state().came.clear();
+        stage.run(1);
+        let offer = carol.find("INVITE", "INVITE");
+        assert_eq!(offer.is_some(), wanted, "ice2: {ice2}\n{}", stage.story());
+        if let Some(offer) = offer {
+            let body = offer.body();
+            assert_eq!(body.matches("a=candidate:").count(), 1, "{body}");
+            let remote = "a=remote-candidates:1 203.0.113.9 30000\r\n";
+            assert!(body.contains(remote), "{body}");
+            carol.respond(&mut stage, &offer, "200 OK", "", &carol.sdp(""));
+            carol.expect(&mut stage, "ACK", "ACK");
+        }
+        alice_talked(&mut stage, &carol);
+    }
 }

@@ -399,3 +399,30 @@ fn the_codec_changes_in_a_re_invite() {
     assert!(carol.heard(BOB_TONE) > 2.5, "{}", stage.story());
     assert!(heard(stage.bob(), CAROL_TONE) > 2.5, "{}", stage.story());
 }
+
+/// Carol nominates and says so in a re-INVITE: the answer has the selected pair alone.
+#[test]
+fn the_callers_re_invite_after_nomination_is_answered() {
+    let (mut stage, mut carol) = bob_and_carol(Kind::Full(Role::Controlling), |_| {});
+    call_with_ice(&mut stage, &mut carol, REL);
+    stage.run(1);
+    let progress = carol.expect(&mut stage, "SIP/2.0 183", "INVITE");
+    let line = |body: &str, prefix: &str| {
+        let found = body.lines().find_map(|line| line.strip_prefix(prefix));
+        found.unwrap_or_default().to_owned()
+    };
+    let media = line(progress.body(), "m=audio ");
+    let port = media.split(' ').next().unwrap_or_default();
+    let offer = carol.sdp(&format!("a=remote-candidates:1 203.0.113.2 {port}\r\n"));
+    carol.request(&mut stage, "3 INVITE", "", &offer);
+    let answer = carol.expect(&mut stage, "SIP/2.0 200", "3 INVITE");
+    carol.request(&mut stage, "3 ACK", "", "");
+    let body = answer.body();
+    assert_eq!(body.matches("a=candidate:").count(), 1, "{body}");
+    assert!(!body.contains("a=remote-candidates"), "{body}");
+    assert!(body.contains("a=rtcp-mux"), "{body}");
+    let version = |body| line(body, "o=").split(' ').nth(2).map(str::to_owned);
+    assert_eq!(version(progress.body()).as_deref(), Some("1"));
+    assert_eq!(version(body).as_deref(), Some("2"));
+    assert_talked(&mut stage, &carol);
+}

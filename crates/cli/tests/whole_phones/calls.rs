@@ -314,3 +314,48 @@ fn codecs_of_one_side_only() {
     let end = stage.outcome().map(|end| (end.1, end.2));
     assert_eq!(end, Some((Outcome::Refused, Some(488))));
 }
+
+/// What alice is told of the proof, the ringing and the answer when bob picks up at once and his
+/// 200 overtakes her own proof: for so long the answers to her checks are lost.
+fn told_of_a_hasty_pick_up(lost_for: Duration) -> Vec<&'static str> {
+    let mut stage = Setup {
+        bobs: |settings| settings.answer = AnswerWhen::After(Duration::ZERO),
+        ..Setup::default()
+    }
+    .build();
+    let (alice, until) = (stage.alice, stage.simulation.now() + lost_for);
+    stage.tap(move |passing| {
+        let is_success = passing.payload.starts_with(&[1, 1]);
+        if is_success && passing.receiver == Some(alice) && passing.now < until {
+            return ringtrue_testnet::Verdict::Drop;
+        }
+        ringtrue_testnet::Verdict::Pass
+    });
+    stage.dial();
+    stage.run(12);
+    let (bob, alice) = stage.heard();
+    assert!(bob > 0.5 && alice > 0.5, "{}", stage.story());
+    let events = stage.alice().events().iter();
+    events
+        .filter_map(|event| match event.kind {
+            EventKind::PathValidated(_) => Some("validated"),
+            EventKind::Ringing { verified: true, .. } => Some("ringing"),
+            EventKind::Ringing { .. } => Some("unverified"),
+            EventKind::Answered { .. } => Some("answered"),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_200_that_overtakes_the_proof_is_told_after_it() {
+    let told = told_of_a_hasty_pick_up(Duration::from_millis(400));
+    assert_eq!(told, ["validated", "ringing", "answered"]);
+}
+
+/// ... but not for longer than half a second.
+#[test]
+fn a_200_far_ahead_of_the_proof_is_told_before_it() {
+    let told = told_of_a_hasty_pick_up(Duration::from_millis(1500));
+    assert_eq!(told, ["unverified", "answered", "validated"]);
+}

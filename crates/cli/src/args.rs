@@ -131,6 +131,13 @@ pub struct PhoneArgs {
     /// A STUN server; may repeat
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host_port)]
     pub stun: Vec<String>,
+    /// A TURN server, which relays where no direct path exists; may repeat. Without USER, the name
+    /// to authenticate as. The password comes from the settings or RINGTRUE_TURN_PASSWORD
+    #[arg(long, value_name = "turn:[USER@]HOST[:PORT]", value_parser = parse_turn)]
+    pub turn: Vec<TurnUri>,
+    /// Use relayed addresses only, so that the peer learns none of this host's; needs a TURN server
+    #[arg(long)]
+    pub relay_only: bool,
     /// Do without ICE, as an ordinary phone: every ring is unverified
     #[arg(long, conflicts_with = "require_ice")]
     pub no_ice: bool,
@@ -158,6 +165,42 @@ pub struct PhoneArgs {
 /// Codecs in order. (A type of its own, since clap gives a bare `Vec` a meaning.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodecList(pub Vec<Codec>);
+
+/// `turn:[USER@]HOST[:PORT]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnUri {
+    /// The user name, if there is one.
+    pub user: Option<String>,
+    /// `HOST` or `HOST:PORT`.
+    pub address: String,
+}
+
+/// Reads a TURN server (RFC 7065, with a user name as many programs write it).
+pub fn parse_turn(text: &str) -> Result<TurnUri, String> {
+    const EXPECTED: &str =
+        "expected turn:HOST, turn:HOST:PORT or turn:USER@HOST:PORT, as turn:turn.example.org:3478";
+    const UDP_ONLY: &str = "TURN servers are reached over UDP only: transport=udp";
+    if text.starts_with("turns:") {
+        return Err(UDP_ONLY.to_owned());
+    }
+    let rest = text.strip_prefix("turn:").ok_or(EXPECTED)?;
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, query)) => (rest, Some(query)),
+        None => (rest, None),
+    };
+    match query {
+        None | Some("transport=udp") => {}
+        Some("transport=tcp" | "transport=tls") => return Err(UDP_ONLY.to_owned()),
+        Some(_) => return Err(EXPECTED.to_owned()),
+    }
+    let (user, server) = match rest.rsplit_once('@') {
+        Some(("", _)) => return Err(EXPECTED.to_owned()),
+        Some((user, server)) => (Some(user.to_owned()), server),
+        None => (None, rest),
+    };
+    let address = parse_host_port(server).map_err(|_| EXPECTED.to_owned())?;
+    Ok(TurnUri { user, address })
+}
 
 /// Reads `ask`, `auto`, `after:SECS` or `never`.
 pub fn parse_answer(text: &str) -> Result<AnswerWhen, String> {
@@ -298,6 +341,40 @@ mod tests {
     }
 
     #[test]
+    fn turn_servers() {
+        let read = |text: &str| {
+            let uri = parse_turn(text).ok()?;
+            Some((uri.user.unwrap_or_default(), uri.address))
+        };
+        let wanted = |user: &str, address: &str| Some((user.to_owned(), address.to_owned()));
+        assert_eq!(read("turn:example.org"), wanted("", "example.org"));
+        assert_eq!(
+            read("turn:alice@example.org:3479?transport=udp"),
+            wanted("alice", "example.org:3479")
+        );
+        assert_eq!(
+            read("turn:a@b@[2001:db8::1]:1"),
+            wanted("a@b", "[2001:db8::1]:1")
+        );
+        for wrong in [
+            "",
+            "example.org",
+            "turn:",
+            "turn:@h",
+            "turn:h?transport=sctp",
+            "turn:a@",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        for later in ["turns:h", "turn:h?transport=tcp", "turn:h?transport=tls"] {
+            assert!(
+                parse_turn(later).unwrap_err().contains("UDP only"),
+                "{later}"
+            );
+        }
+    }
+
+    #[test]
     fn ways_to_answer() {
         assert_eq!(parse_answer("ask"), Ok(AnswerWhen::Asked));
         assert_eq!(parse_answer("auto"), Ok(AnswerWhen::After(Duration::ZERO)));
@@ -317,7 +394,7 @@ mod tests {
             "ringtrue listen --bind nowhere",
             "ringtrue listen --max-calls 0",
             "ringtrue sing",
-            "ringtrue call sip:a@b --turn turn:example.org",
+            "ringtrue call sip:a@b --turn turn:example.org?transport=tcp",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             let text = one_line(&error);

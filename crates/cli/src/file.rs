@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::args::{parse_answer, parse_bind, parse_host_port};
+use crate::args::{TurnUri, parse_answer, parse_bind, parse_host_port, parse_turn};
 use crate::setup::SetupError;
 
 /// What may stand at the top of the file, for every account, and in an `[account.NAME]`.
@@ -25,6 +25,12 @@ pub struct Section {
     pub register: Option<bool>,
     /// STUN servers.
     pub stun: Option<Vec<HostPort>>,
+    /// TURN servers.
+    pub turn: Option<Vec<Turn>>,
+    /// Their password.
+    pub turn_password: Option<String>,
+    /// Whether only relayed addresses are used.
+    pub relay_only: Option<bool>,
     /// Addresses to bind to.
     pub bind: Option<Vec<Bind>>,
     /// Whether ICE is used.
@@ -100,6 +106,9 @@ text_value!(
 text_value!(
     /// A server.
     HostPort(String), parse_host_port);
+text_value!(
+    /// A TURN server.
+    Turn(TurnUri), parse_turn);
 text_value!(
     /// An address to bind to.
     Bind(ringtrue_phone::driver::BindAddress), parse_bind);
@@ -210,7 +219,7 @@ impl SettingsFile {
 
     fn has_password(&self) -> bool {
         let mut sections = self.accounts.values().chain([&self.top]);
-        sections.any(|section| section.password.is_some())
+        sections.any(|section| section.password.is_some() || section.turn_password.is_some())
     }
 }
 
@@ -224,6 +233,9 @@ impl Section {
             password: self.password.or(other.password),
             register: self.register.or(other.register),
             stun: self.stun.or(other.stun),
+            turn: self.turn.or(other.turn),
+            turn_password: self.turn_password.or(other.turn_password),
+            relay_only: self.relay_only.or(other.relay_only),
             bind: self.bind.or(other.bind),
             ice: self.ice.or(other.ice),
             ring: self.ring.or(other.ring),
@@ -299,6 +311,9 @@ mod tests {
             all.password.is_some(),
             all.register.is_some(),
             all.stun.is_some(),
+            all.turn.is_some(),
+            all.turn_password.is_some(),
+            all.relay_only.is_some(),
             all.bind.is_some(),
             all.ice.is_some(),
             all.ring.is_some(),
@@ -312,7 +327,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 18]);
+        assert_eq!(everything, [true; 21]);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use ringtrue_media::audio::{AudioError, AudioInput, AudioOutput};
 use ringtrue_phone::Settings;
 use ringtrue_phone::driver::{BindAddress, DriverConfig, Sound};
-use ringtrue_phone::settings::{AnswerWhen, IceUse, Login, RingWhen};
+use ringtrue_phone::settings::{AnswerWhen, IceUse, Login, RingWhen, TurnServer};
 
-use crate::args::{CallArgs, ListenArgs, PhoneArgs};
+use crate::args::{CallArgs, ListenArgs, PhoneArgs, TurnUri};
 use crate::file::{Ice, Ring, Section, SettingsFile};
 
 /// SIP's own port (RFC 3261 section 19.1.2).
@@ -52,6 +52,22 @@ pub enum SetupError {
         "a password is set, but no user name: say --auth-user NAME, or give the account an aor with one"
     )]
     NoUser,
+    /// A TURN server, and no password.
+    #[error(
+        "no password for the TURN server {0}: put it into the environment variable RINGTRUE_TURN_PASSWORD, or as `turn-password` into the account's settings"
+    )]
+    NoTurnPassword(String),
+    /// A TURN server, and nobody to be there.
+    #[error(
+        "no user name for the TURN server {0}: say --turn turn:USER@{0}, or --auth-user NAME, or give the account an aor with one"
+    )]
+    NoTurnUser(String),
+    /// Nothing to relay by.
+    #[error("--relay-only needs a TURN server: say --turn, or put `turn` into the settings")]
+    NoRelay,
+    /// Without ICE there is no choice of addresses.
+    #[error("--relay-only needs ICE, which is switched off")]
+    RelayWithoutIce,
     /// Nobody can be asked.
     #[error(
         "--answer ask needs a terminal, and no --json; say --answer auto, --answer after:SECS or --answer never"
@@ -135,6 +151,15 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
     } else {
         args.stun.clone()
     };
+    let ice = ice(args, section);
+    let turn_servers = turn_servers(args, section, &aor)?;
+    let relay_only = args.relay_only || section.relay_only.unwrap_or(false);
+    if relay_only && turn_servers.is_empty() {
+        return Err(SetupError::NoRelay);
+    }
+    if relay_only && ice == IceUse::Off {
+        return Err(SetupError::RelayWithoutIce);
+    }
     let codecs = match (&args.codec, &section.codecs) {
         (Some(list), _) => list.0.clone(),
         (None, Some(list)) => list.iter().map(|codec| codec.0).collect(),
@@ -148,7 +173,9 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
         aor,
         proxy: args.proxy.clone().or_else(|| section.proxy.clone()),
         stun_servers,
-        ice: ice(args, section),
+        turn_servers,
+        relay_only,
+        ice,
         ring: match section.ring {
             Some(Ring::PreferVerified) => RingWhen::PreferVerified,
             Some(Ring::AtOnce) => RingWhen::AtOnce,
@@ -189,6 +216,40 @@ fn login(args: &PhoneArgs, section: &Section, aor: &str) -> Result<Option<Login>
         (Some(user), None) => Err(SetupError::NoPassword(user)),
         (None, None) => Ok(None),
     }
+}
+
+fn turn_servers(
+    args: &PhoneArgs,
+    section: &Section,
+    aor: &str,
+) -> Result<Vec<TurnServer>, SetupError> {
+    let from_file = section.turn.iter().flatten().map(|turn| turn.0.clone());
+    let wanted: Vec<TurnUri> = if args.turn.is_empty() {
+        from_file.collect()
+    } else {
+        args.turn.clone()
+    };
+    let from_environment = std::env::var("RINGTRUE_TURN_PASSWORD")
+        .ok()
+        .filter(|password| !password.is_empty());
+    let password = from_environment.or_else(|| section.turn_password.clone());
+    let auth_user = args.auth_user.clone().or_else(|| section.auth_user.clone());
+    let mut servers = Vec::new();
+    for TurnUri { user, address } in wanted {
+        let user = user
+            .or_else(|| auth_user.clone())
+            .or_else(|| user_part(aor))
+            .ok_or_else(|| SetupError::NoTurnUser(address.clone()))?;
+        let password = password
+            .clone()
+            .ok_or_else(|| SetupError::NoTurnPassword(address.clone()))?;
+        servers.push(TurnServer {
+            address,
+            user,
+            password,
+        });
+    }
+    Ok(servers)
 }
 
 /// The user part of `sip:alice@example.org`.

@@ -28,6 +28,17 @@ fn wrong_options() {
     refused(&place, "call sip:a@b --audio-in tone:loud", &["tone:HZ"]);
     refused(&place, "call sip:a@b --duration soon", &["seconds"]);
     refused(&place, "call sip:a@b --stun a:b:c", &["HOST:PORT"]);
+    let turn = "call sip:a@b --turn turn:alice@example.org";
+    refused(&place, turn, &["RINGTRUE_TURN_PASSWORD", "example.org"]);
+    refused(&place, "call sip:a@b --turn example.org", &["turn:HOST"]);
+    for later in ["turn:h?transport=tcp", "turn:h?transport=tls", "turns:h"] {
+        refused(
+            &place,
+            &format!("call sip:a@b --turn {later}"),
+            &["UDP only"],
+        );
+    }
+    refused(&place, "call sip:a@b --relay-only", &["--turn"]);
     refused(
         &place,
         "call sip:a@b --auth-user alice",
@@ -38,7 +49,7 @@ fn wrong_options() {
     refused(&place, "dance", &["dance"]);
     refused(&place, "man dance", &["dance"]);
     // Options of later days are not there yet, not even in silence.
-    for option in ["--turn", "--relay-only", "--srtp", "--trace"] {
+    for option in ["--srtp", "--trace"] {
         refused(&place, &format!("call sip:a@b {option}"), &[option]);
     }
 }

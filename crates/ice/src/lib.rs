@@ -67,6 +67,7 @@ mod pacer;
 mod seed;
 mod session;
 mod stun;
+mod turn;
 
 pub use candidate::{
     Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol,
@@ -76,7 +77,8 @@ pub use event::{
     FailureReason, ForkId, IceEvent, Path, Role, StartRefused, Transmit, UpdatedRemote, ValidPath,
 };
 pub use gate::{Gate, PathProof, Refused, Ring, UnverifiedPolicy, UnverifiedReason};
-pub use gather::{Base, GatherConfig, Gathered, Gatherer};
+pub use gather::{Base, GatherConfig, Gathered, Gatherer, Relayed};
 pub use pacer::Pacer;
 pub use seed::Seed;
 pub use session::{IceSession, SessionConfig};
+pub use turn::TurnServer;

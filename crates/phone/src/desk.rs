@@ -6,14 +6,14 @@ use std::time::{Instant, SystemTime};
 
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
-use ringtrue_ice::{Pacer, UnverifiedPolicy};
+use ringtrue_ice::{Pacer, TurnServer, UnverifiedPolicy};
 use ringtrue_sip::{Endpoint, QueryId};
 
 use crate::event::{CallRef, EventKind, PhoneEvent};
 use crate::io::{BindRequest, Interface, Output, ResolveQuery};
-use crate::settings::{IceUse, RingWhen, Settings};
+use crate::settings::{IceUse, Login, RingWhen, Settings};
 
-/// The port of STUN over UDP (RFC 8489 section 18.6).
+/// The port of STUN and TURN over UDP (RFC 8489 section 18.6, RFC 8656 section 18).
 const STUN_PORT: u16 = 3478;
 
 /// What all calls of a phone share.
@@ -21,7 +21,7 @@ pub(crate) struct Desk {
     pub(crate) settings: Settings,
     pub(crate) sip: Endpoint,
     pub(crate) pacer: Pacer,
-    pub(crate) stun: StunServers,
+    pub(crate) servers: IceServers,
     interfaces: Vec<Interface>,
     sip_sockets: Vec<SocketAddr>,
     rng: ChaCha20Rng,
@@ -43,7 +43,7 @@ impl Desk {
             settings,
             sip,
             pacer: Pacer::new(),
-            stun: StunServers::default(),
+            servers: IceServers::default(),
             interfaces,
             sip_sockets,
             rng,
@@ -128,22 +128,34 @@ impl Desk {
         }
     }
 
-    /// Begins to resolve the STUN servers of the settings.
-    pub(crate) fn resolve_stun_servers(&mut self) {
+    /// Begins to resolve the STUN and TURN servers of the settings.
+    pub(crate) fn resolve_ice_servers(&mut self) {
         for server in self.settings.stun_servers.clone() {
-            let (host, port) = split_host_port(&server);
-            if let Ok(ip) = host.parse::<IpAddr>() {
-                self.stun.ready.push(SocketAddr::new(ip, port));
-                continue;
-            }
-            let query = StunServers::query(self.stun.asked);
-            self.stun.asked += 1;
-            self.stun.pending.insert(query, port);
-            self.out(Output::Resolve {
-                query,
-                host: host.to_owned(),
-            });
+            self.resolve_ice_server(&server, None);
         }
+        for server in self.settings.turn_servers.clone() {
+            let login = Login {
+                user: server.user,
+                password: server.password,
+            };
+            self.resolve_ice_server(&server.address, Some(login));
+        }
+    }
+
+    fn resolve_ice_server(&mut self, server: &str, login: Option<Login>) {
+        let (host, port) = split_host_port(server);
+        let wanted = WantedServer { port, login };
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            self.servers.add(ip, &wanted);
+            return;
+        }
+        let query = IceServers::query(self.servers.asked);
+        self.servers.asked += 1;
+        self.servers.pending.insert(query, wanted);
+        self.out(Output::Resolve {
+            query,
+            host: host.to_owned(),
+        });
     }
 }
 
@@ -168,15 +180,35 @@ fn split_host_port(server: &str) -> (&str, u16) {
     }
 }
 
-/// The STUN servers: those whose address is known, and those whose name is being resolved.
+/// A server whose address is not known yet.
+struct WantedServer {
+    port: u16,
+    /// A TURN server has one.
+    login: Option<Login>,
+}
+
+/// The STUN and TURN servers: those whose address is known, and those whose name is being resolved.
 #[derive(Default)]
-pub(crate) struct StunServers {
-    ready: Vec<SocketAddr>,
-    pending: HashMap<ResolveQuery, u16>,
+pub(crate) struct IceServers {
+    stun: Vec<SocketAddr>,
+    turn: Vec<TurnServer>,
+    pending: HashMap<ResolveQuery, WantedServer>,
     asked: u64,
 }
 
-impl StunServers {
+impl IceServers {
+    fn add(&mut self, ip: IpAddr, wanted: &WantedServer) {
+        let address = SocketAddr::new(ip, wanted.port);
+        match &wanted.login {
+            None => self.stun.push(address),
+            Some(Login { user, password }) => self.turn.push(TurnServer {
+                address,
+                user: user.clone(),
+                password: password.clone(),
+            }),
+        }
+    }
+
     /// Queries of the phone itself have the top bit set; those of the SIP endpoint do not.
     const OWN: u64 = 1 << 63;
 
@@ -189,8 +221,12 @@ impl StunServers {
         self.pending.is_empty()
     }
 
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.ready.clone()
+    pub(crate) fn stun(&self) -> Vec<SocketAddr> {
+        self.stun.clone()
+    }
+
+    pub(crate) fn turn(&self) -> Vec<TurnServer> {
+        self.turn.clone()
     }
 
     /// Takes an answer that is one of ours; gives back the SIP endpoint's query otherwise.
@@ -202,13 +238,13 @@ impl StunServers {
         if query.0 & Self::OWN == 0 {
             return Some(QueryId(query.0));
         }
-        if let Some(port) = self.pending.remove(&query) {
+        if let Some(wanted) = self.pending.remove(&query) {
             // One address of each family: more would only ask the same server twice.
             let v4 = addresses.iter().find(|ip| ip.is_ipv4());
             let v6 = addresses.iter().find(|ip| ip.is_ipv6());
-            let found = v4.into_iter().chain(v6);
-            self.ready
-                .extend(found.map(|ip| SocketAddr::new(*ip, port)));
+            for ip in v4.into_iter().chain(v6) {
+                self.add(*ip, &wanted);
+            }
         }
         None
     }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringtrue_ice::{Base, ComponentId, GatherConfig, Gathered, Gatherer};
+use ringtrue_ice::{
+    Base, CandidateType, ComponentId, GatherConfig, Gathered, Gatherer, Relayed, Transmit,
+};
 
 use crate::desk::Desk;
 use crate::io::{BindRequest, Output};
@@ -13,8 +15,9 @@ use crate::io::{BindRequest, Output};
 pub(crate) struct MediaSockets {
     pub(crate) bases: Vec<Base>,
     pub(crate) gathered: Gathered,
-    /// Keeps the NAT's bindings of the server-reflexive candidates until a path is selected.
-    keeper: Option<Box<Gatherer>>,
+    /// Keeps the NAT's bindings of the server-reflexive candidates until a path is selected, and
+    /// the allocations of the relayed ones until the end; what is relayed goes through it.
+    keeper: Box<Gatherer>,
 }
 
 impl MediaSockets {
@@ -23,73 +26,107 @@ impl MediaSockets {
     }
 
     /// Closes the sockets of RTCP, which rtcp-mux made needless (RFC 5761).
-    pub(crate) fn close_rtcp(&mut self, desk: &mut Desk) {
-        self.bases.retain(|base| {
-            let keep = base.component == ComponentId::Rtp;
-            if !keep {
-                desk.out(Output::Unbind {
-                    local: base.address,
-                });
-            }
-            keep
-        });
+    pub(crate) fn close_rtcp(&mut self, desk: &mut Desk, now: Instant) {
+        let (keep, needless): (Vec<_>, _) = self
+            .bases
+            .iter()
+            .copied()
+            .partition(|base| base.component == ComponentId::Rtp);
+        for base in &needless {
+            self.keeper.release(now, base.address);
+        }
+        self.flush(desk);
+        close_all(desk, &needless);
+        self.bases = keep;
     }
 
-    /// Takes an answer of a STUN server.
-    pub(crate) fn handle_stun(
+    /// Takes what a STUN or TURN server sent; true if it did. What a peer sent through the server
+    /// is ready in [`Self::next_relayed`] then.
+    pub(crate) fn handle_datagram(
         &mut self,
+        desk: &mut Desk,
         now: Instant,
         local: SocketAddr,
         from: SocketAddr,
         payload: &[u8],
-    ) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.handle_datagram(now, local, from, payload);
+    ) -> bool {
+        let taken = self.keeper.handle_datagram(now, local, from, payload);
+        self.flush(desk);
+        taken
+    }
+
+    pub(crate) fn next_relayed(&mut self) -> Option<Relayed> {
+        self.keeper.poll_relayed()
+    }
+
+    /// Sends from a socket, or from a relayed address through its TURN server.
+    pub(crate) fn send(&mut self, desk: &mut Desk, now: Instant, transmit: Transmit) {
+        match self.keeper.relay(now, transmit) {
+            Some(direct) => desk.out(datagram(direct)),
+            None => self.flush(desk),
         }
     }
 
-    /// Keeps the candidates' bindings alive.
+    /// Keeps the candidates' bindings and allocations alive.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {
-        let Some(keeper) = &mut self.keeper else {
-            return;
-        };
-        keeper.handle_timeout(now, &mut desk.pacer);
-        while let Some(transmit) = keeper.poll_transmit() {
+        self.keeper.handle_timeout(now, &mut desk.pacer);
+        self.flush(desk);
+    }
+
+    fn flush(&mut self, desk: &mut Desk) {
+        while let Some(transmit) = self.keeper.poll_transmit() {
             // The sockets of RTCP may be closed by now.
             if self.bases.iter().any(|base| base.address == transmit.base) {
-                desk.out(Output::Datagram {
-                    local: transmit.base,
-                    to: transmit.to,
-                    payload: transmit.payload,
-                });
+                desk.out(datagram(transmit));
             }
         }
     }
 
     pub(crate) fn poll_timeout(&self, desk: &Desk) -> Option<Instant> {
-        self.keeper.as_ref()?.poll_timeout(&desk.pacer)
+        self.keeper.poll_timeout(&desk.pacer)
     }
 
     /// A path is selected: no other binding is needed any more.
     pub(crate) fn path_selected(&mut self) {
-        self.keeper = None;
+        self.keeper.path_selected();
     }
 
-    pub(crate) fn close(self, desk: &mut Desk) {
+    /// Closes the sockets; allocations are given back before.
+    pub(crate) fn close(mut self, desk: &mut Desk, now: Instant) {
+        self.keeper.release_all(now);
+        self.flush(desk);
         close_all(desk, &self.bases);
     }
 
-    /// Our socket towards a peer without ICE: of its address family, the most preferred one.
+    /// Where media to a peer without ICE leaves from: the relayed address, if that is what our SDP
+    /// says; else our socket of its address family, the most preferred one.
     pub(crate) fn base_towards(
         &self,
         peer: SocketAddr,
         component: ComponentId,
     ) -> Option<SocketAddr> {
-        self.bases
-            .iter()
-            .filter(|base| base.component == component)
-            .map(|base| base.address)
-            .find(|local| local.is_ipv4() == peer.is_ipv4())
+        let same_family = |local: &SocketAddr| local.is_ipv4() == peer.is_ipv4();
+        let relayed = self
+            .gathered
+            .default_candidate(component)
+            .filter(|candidate| candidate.kind == CandidateType::Relayed)
+            .map(|candidate| candidate.address)
+            .filter(same_family);
+        relayed.or_else(|| {
+            self.bases
+                .iter()
+                .filter(|base| base.component == component)
+                .map(|base| base.address)
+                .find(same_family)
+        })
+    }
+}
+
+fn datagram(transmit: Transmit) -> Output {
+    Output::Datagram {
+        local: transmit.base,
+        to: transmit.to,
+        payload: transmit.payload,
     }
 }
 
@@ -119,7 +156,7 @@ enum Stage {
         wanted: Vec<Wanted>,
         bound: Vec<Base>,
     },
-    /// The names of the STUN servers are being resolved.
+    /// The names of the STUN and TURN servers are being resolved.
     Resolving { bound: Vec<Base> },
     /// Candidates are being gathered, or have been and are kept warm.
     Gathering {
@@ -185,11 +222,13 @@ impl Gathering {
         }
         let patience = desk.settings.gather_patience;
         if let Stage::Resolving { bound } = &mut self.stage
-            && (desk.stun.is_settled() || now >= self.started + patience)
+            && (desk.servers.is_settled() || now >= self.started + patience)
         {
             let bases = std::mem::take(bound);
             let config = GatherConfig {
-                stun_servers: desk.stun.addresses(),
+                stun_servers: desk.servers.stun(),
+                turn_servers: desk.servers.turn(),
+                relay_only: desk.settings.relay_only,
                 patience: (self.started + patience).saturating_duration_since(now),
                 ..GatherConfig::default()
             };
@@ -233,11 +272,7 @@ impl Gathering {
         if let Stage::Gathering { gatherer, took, .. } = &mut self.stage {
             gatherer.handle_timeout(now, &mut desk.pacer);
             while let Some(transmit) = gatherer.poll_transmit() {
-                desk.out(Output::Datagram {
-                    local: transmit.base,
-                    to: transmit.to,
-                    payload: transmit.payload,
-                });
+                desk.out(datagram(transmit));
             }
             if gatherer.is_finished() && took.is_none() {
                 *took = Some(now.saturating_duration_since(self.started));
@@ -279,17 +314,27 @@ impl Gathering {
             } => Ok(MediaSockets {
                 gathered: gatherer.gathered(),
                 bases,
-                keeper: Some(gatherer),
+                keeper: gatherer,
             }),
             _ => Err(Box::new(self)),
         }
     }
 
     /// Closes what was opened. Sockets that are bound later find nobody and are closed then.
-    pub(crate) fn abandon(self, desk: &mut Desk) {
+    pub(crate) fn abandon(self, desk: &mut Desk, now: Instant) {
         match self.stage {
             Stage::Binding { bound, .. } | Stage::Resolving { bound } => close_all(desk, &bound),
-            Stage::Gathering { bases, .. } => close_all(desk, &bases),
+            Stage::Gathering {
+                bases,
+                mut gatherer,
+                ..
+            } => {
+                gatherer.release_all(now);
+                while let Some(transmit) = gatherer.poll_transmit() {
+                    desk.out(datagram(transmit));
+                }
+                close_all(desk, &bases);
+            }
         }
     }
 }

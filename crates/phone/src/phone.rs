@@ -62,7 +62,7 @@ impl Phone {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let sip = Endpoint::new(config, rng.random(), now);
         let mut desk = Desk::new(settings, interfaces, sip_sockets, sip, rng, (now, wall));
-        desk.resolve_stun_servers();
+        desk.resolve_ice_servers();
         let mut phone = Self {
             desk,
             calls: BTreeMap::new(),
@@ -133,7 +133,7 @@ impl Phone {
             call.hang_up(&mut self.desk, now);
         }
         for warm in self.pool.drain(..) {
-            warm.gathering.abandon(&mut self.desk);
+            warm.gathering.abandon(&mut self.desk, now);
         }
         if self.registering {
             self.registering = false;
@@ -246,7 +246,7 @@ impl Phone {
 
     /// The answer to [`Output::Resolve`]; empty when the name is unknown.
     pub fn handle_resolved(&mut self, now: Instant, query: ResolveQuery, addresses: Vec<IpAddr>) {
-        match self.desk.stun.handle_resolved(query, &addresses) {
+        match self.desk.servers.handle_resolved(query, &addresses) {
             Some(query) => self.desk.sip.handle_resolved(now, query, addresses),
             None => {
                 for call in self.calls.values_mut() {

@@ -55,6 +55,27 @@ impl std::fmt::Debug for Login {
     }
 }
 
+/// A TURN server, reached over UDP. `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TurnServer {
+    /// The server as `host` or `host:port`, a name or an address.
+    pub address: String,
+    /// The user name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for TurnServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TurnServer")
+            .field("address", &self.address)
+            .field("user", &self.user)
+            .field("password", &"…")
+            .finish()
+    }
+}
+
 /// Everything a phone is told before it starts.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -66,6 +87,10 @@ pub struct Settings {
     pub login: Option<Login>,
     /// STUN servers as `host` or `host:port`, names or addresses.
     pub stun_servers: Vec<String>,
+    /// TURN servers, which relay where no direct path exists.
+    pub turn_servers: Vec<TurnServer>,
+    /// Whether only relayed candidates are used, so that the peer learns no address of ours.
+    pub relay_only: bool,
     /// Whether ICE is used.
     pub ice: IceUse,
     /// When a call with ICE rings.
@@ -101,6 +126,8 @@ impl Default for Settings {
             proxy: None,
             login: None,
             stun_servers: Vec::new(),
+            turn_servers: Vec::new(),
+            relay_only: false,
             ice: IceUse::On,
             ring: RingWhen::Verified,
             patience: Duration::from_secs(10),

@@ -6,4 +6,5 @@ mod foreign;
 mod foreign_callees;
 mod foreign_callers;
 mod gate;
+mod relay;
 mod stage;

@@ -1,15 +1,17 @@
 //! The stage of these tests: alice and bob, each in a network of some kind, a proxy, a STUN
-//! server, and delays.
+//! and a TURN server, and delays.
 //!
-//!   alice ── NAT ──┬── Internet ──┬── NAT ── bob
-//!                  └── proxy, STUN ┘
+//!   alice ── NAT ──┬── Internet ────────┬── NAT ── bob
+//!                  └── proxy, STUN, TURN ┘
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use ringtrue_media::tone;
 use ringtrue_phone::event::{CallRole, EndReason, Outcome, PhoneEvent};
-use ringtrue_phone::settings::AnswerWhen;
+use ringtrue_phone::settings::{AnswerWhen, TurnServer};
 use ringtrue_phone::{CallKey, EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
 use ringtrue_testnet::{
@@ -18,6 +20,7 @@ use ringtrue_testnet::{
 
 pub const PROXY: [u8; 4] = [198, 51, 100, 10];
 const STUN: [u8; 4] = [198, 51, 100, 20];
+pub const TURN: [u8; 4] = [198, 51, 100, 30];
 pub const ALICE_TONE: f64 = 880.0;
 pub const BOB_TONE: f64 = 440.0;
 pub const SECOND_TONE: f64 = 600.0;
@@ -85,6 +88,8 @@ pub struct Setup {
     pub media: Duration,
     pub alices: fn(&mut Settings),
     pub bobs: fn(&mut Settings),
+    /// The TURN server, for those who have it in their settings.
+    pub turn: ringtrue_testnet::TurnServer,
     pub seed: u64,
 }
 
@@ -98,6 +103,7 @@ impl Default for Setup {
             media: Duration::from_millis(50),
             alices: |_| {},
             bobs: |_| {},
+            turn: ringtrue_testnet::TurnServer::new("phone", "secret"),
             seed: 1,
         }
     }
@@ -110,6 +116,18 @@ pub struct Stage {
     pub bob: HostId,
     pub second: Option<HostId>,
     pub call: Option<CallKey>,
+    /// How many allocations the TURN server holds, and how many packets it relayed.
+    pub allocations: Arc<AtomicUsize>,
+    pub relayed: Arc<AtomicUsize>,
+}
+
+/// Settings with the stage's TURN server.
+pub fn with_turn(settings: &mut Settings) {
+    settings.turn_servers.push(TurnServer {
+        address: TURN.map(|byte| byte.to_string()).join("."),
+        user: "phone".to_owned(),
+        password: "secret".to_owned(),
+    });
 }
 
 impl Setup {
@@ -130,6 +148,9 @@ impl Setup {
         world.listen(proxy, 5060);
         let stun = world.host_at("stun", internet, STUN);
         world.add_server(stun, StunServer::new());
+        let turn = world.host_at("turn", internet, TURN);
+        let (allocations, relayed) = (self.turn.allocation_count(), self.turn.relayed_packets());
+        world.add_server(turn, self.turn);
         let alice = place(
             &mut world,
             "alice",
@@ -148,6 +169,9 @@ impl Setup {
         world.set_delay_between(bob, proxy, self.signalling / 2);
         world.set_delay_between(alice, stun, Duration::from_millis(5));
         world.set_delay_between(bob, stun, Duration::from_millis(5));
+        // The relay is on the way.
+        world.set_delay_between(alice, turn, self.media / 2);
+        world.set_delay_between(bob, turn, self.media / 2);
         world.set_delay_between(alice, bob, self.media);
 
         let second = self.second.map(|at| {
@@ -185,6 +209,8 @@ impl Setup {
             bob,
             second,
             call: None,
+            allocations,
+            relayed,
         }
     }
 }

@@ -70,12 +70,12 @@ impl Candidates {
         &self.remotes[index.0]
     }
 
-    /// The host candidate that is this socket.
+    /// The candidate that is this base: a socket's host candidate, or a relayed one.
     pub(super) fn base(&self, base: SocketAddr, component: ComponentId) -> Option<LocalIndex> {
         self.locals
             .iter()
             .position(|local| {
-                local.candidate.kind == CandidateType::Host
+                is_base(&local.candidate)
                     && local.base == base
                     && local.candidate.component == component
             })
@@ -161,7 +161,7 @@ impl Checklist {
         let signalled = candidates.remote(remote);
         for (index, local) in candidates.locals.iter().enumerate() {
             let local_index = LocalIndex(index);
-            if local.candidate.kind == CandidateType::Host
+            if is_base(&local.candidate)
                 && may_pair(&local.candidate, signalled)
                 && self.find(local_index, remote).is_none()
             {
@@ -201,7 +201,10 @@ impl Checklist {
     /// RFC 8445 section 6.1.2.5. Pairs of every type stay: a peer with a hundred host candidates
     /// must not push out the reflexive ones, so the limit takes turns among the types.
     pub(super) fn limit_pairs(&mut self, candidates: &Candidates) {
-        let kind_of = |pair: &CandidatePair| (candidates.remote(pair.remote).kind, pair.component);
+        let kind_of = |pair: &CandidatePair| {
+            let local = candidates.local(pair.local).candidate.kind;
+            (local, candidates.remote(pair.remote).kind, pair.component)
+        };
         while self.pairs.len() > self.limit {
             let mut crowds = HashMap::new();
             for pair in &self.pairs {
@@ -440,6 +443,11 @@ impl Checklist {
     }
 }
 
+/// Checks leave from host and from relayed candidates.
+fn is_base(local: &Candidate) -> bool {
+    matches!(local.kind, CandidateType::Host | CandidateType::Relayed)
+}
+
 /// RFC 8445 section 6.1.2.2: same component, same address family; a link-local address pairs with
 /// another one only.
 fn may_pair(local: &Candidate, remote: &Candidate) -> bool {
@@ -451,6 +459,16 @@ fn may_pair(local: &Candidate, remote: &Candidate) -> bool {
         && local.protocol == remote.protocol
         && local.address.is_ipv4() == remote.address.is_ipv4()
         && link_local(local) == link_local(remote)
+        && !leads_nowhere(local, remote)
+}
+
+/// From a relay of the Internet no way leads to a private address, and there are servers that lose
+/// the allocation over the attempt (docs/deviations.md).
+fn leads_nowhere(local: &Candidate, remote: &Candidate) -> bool {
+    local.kind == CandidateType::Relayed
+        && remote.kind == CandidateType::Host
+        && is_private(remote.address.ip())
+        && !is_private(local.address.ip())
 }
 
 #[cfg(test)]

@@ -48,8 +48,13 @@ impl Agent {
             };
         }
         due = due.min(last_call);
+        // Behind a relay, a NAT may make our own candidate a peer-reflexive one.
+        let base = self
+            .checklist
+            .get(best.via)
+            .map_or(best.local, |pair| pair.local);
         let relayed = [
-            self.candidates.local(best.local).candidate.kind,
+            self.candidates.local(base).candidate.kind,
             self.candidates.remote(best.remote).kind,
         ]
         .contains(&CandidateType::Relayed);

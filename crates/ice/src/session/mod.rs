@@ -221,10 +221,7 @@ impl IceSession {
         from: SocketAddr,
         payload: &[u8],
     ) -> bool {
-        let component = self
-            .gathered
-            .bases()
-            .find_map(|(known, component)| (known == base).then_some(component));
+        let component = self.gathered.component_of(base);
         let (Some(component), Some(binding)) = (component, Binding::parse(payload)) else {
             return false;
         };

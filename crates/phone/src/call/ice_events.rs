@@ -7,7 +7,6 @@ use ringtrue_ice::{ForkId, IceEvent, PathProof, ValidPath};
 use super::{Call, End, Stage, path_failure};
 use crate::desk::Desk;
 use crate::event::{EndReason, EndedBy, EventKind, Outcome, PathFailure, PathReport};
-use crate::io::Output;
 
 impl Call {
     /// Runs the ICE session and does what it says.
@@ -18,11 +17,9 @@ impl Call {
         loop {
             let Some(ice) = &mut self.ice else { return };
             while let Some(transmit) = ice.poll_transmit() {
-                desk.out(Output::Datagram {
-                    local: transmit.base,
-                    to: transmit.to,
-                    payload: transmit.payload,
-                });
+                if let Some(sockets) = &mut self.sockets {
+                    sockets.send(desk, now, transmit);
+                }
             }
             let Some((fork, event)) = ice.poll_event() else {
                 return;

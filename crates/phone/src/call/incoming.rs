@@ -192,7 +192,7 @@ impl Call {
         if terms.negotiated().rtcp_mux
             && let Some(sockets) = &mut self.sockets
         {
-            sockets.close_rtcp(desk);
+            sockets.close_rtcp(desk, now);
         }
         if desk.settings.ring == RingWhen::AtOnce {
             let gate = Gate::without_ice();

@@ -425,7 +425,7 @@ impl Call {
         if terms.negotiated().rtcp_mux
             && let Some(sockets) = &mut self.sockets
         {
-            sockets.close_rtcp(desk);
+            sockets.close_rtcp(desk, now);
         }
         if let Some(ring) = &ring {
             self.open_sound(desk, ring);

@@ -208,12 +208,31 @@ impl Call {
         if !self.owns(local) {
             return false;
         }
+        if let Some(sockets) = &mut self.sockets
+            && sockets.handle_datagram(desk, now, local, from, payload)
+        {
+            while let Some(relayed) = self.sockets.as_mut().and_then(MediaSockets::next_relayed) {
+                self.handle_peers(desk, now, relayed.base, relayed.from, &relayed.payload);
+            }
+            return true;
+        }
+        self.handle_peers(desk, now, local, from, payload);
+        true
+    }
+
+    /// A datagram of a peer's has come to a socket, or to a relayed address.
+    fn handle_peers(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
         match classify(payload) {
             PacketKind::Stun => {
-                let ice = self.ice.as_mut();
-                let taken = ice.is_some_and(|ice| ice.handle_datagram(now, local, from, payload));
-                if let (false, Some(sockets)) = (taken, &mut self.sockets) {
-                    sockets.handle_stun(now, local, from, payload);
+                if let Some(ice) = &mut self.ice {
+                    ice.handle_datagram(now, local, from, payload);
                 }
                 self.run_ice(desk, now);
             }
@@ -222,7 +241,6 @@ impl Call {
             }
             PacketKind::Dtls | PacketKind::Other => {}
         }
-        true
     }
 
     fn handle_media(
@@ -424,12 +442,12 @@ impl Call {
         let (connected, figures, sound) = match stage {
             Stage::GatheringToInvite { gathering, .. }
             | Stage::GatheringToAnswer { gathering, .. } => {
-                gathering.abandon(desk);
+                gathering.abandon(desk, now);
                 (Duration::ZERO, MediaFigures::default(), false)
             }
             Stage::Alerting(_) => (Duration::ZERO, MediaFigures::default(), true),
             Stage::Talking(mut talking) => {
-                talking.close(desk, self.ice.as_ref(), self.sockets.as_ref(), now);
+                talking.close(desk, self.ice.as_ref(), self.sockets.as_mut(), now);
                 (
                     talking.connected(now),
                     talking.figures(),
@@ -442,7 +460,7 @@ impl Call {
             desk.out(Output::CloseSound { call: self.key });
         }
         if let Some(sockets) = self.sockets.take() {
-            sockets.close(desk);
+            sockets.close(desk, now);
         }
         if let Some(mut ice) = self.ice.take() {
             ice.stop_all();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, PathProof, Ring};
+use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, PathProof, Ring, Transmit};
 use ringtrue_media::{Channel, FRAME, MediaEvent};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{IceSupport, LocalMedia};
@@ -270,19 +270,25 @@ impl Talking {
         &mut self,
         desk: &mut Desk,
         ice: Option<&IceSession>,
-        sockets: Option<&MediaSockets>,
+        sockets: Option<&mut MediaSockets>,
         now: Instant,
     ) {
         if let Some(terms) = self.terms_mut() {
             terms.stream.close(now);
         }
-        self.send(desk, ice, sockets);
+        self.send(desk, ice, sockets, now);
     }
 
     /// Sends what the stream has ready, where media goes now; drops it while there is no path.
-    fn send(&mut self, desk: &mut Desk, ice: Option<&IceSession>, sockets: Option<&MediaSockets>) {
+    fn send(
+        &mut self,
+        desk: &mut Desk,
+        ice: Option<&IceSession>,
+        sockets: Option<&mut MediaSockets>,
+        now: Instant,
+    ) {
         let fork = self.fork;
-        let Some(terms) = self.terms_mut() else {
+        let (Some(terms), Some(sockets)) = (self.terms_mut(), sockets) else {
             return;
         };
         while let Some(transmit) = terms.stream.poll_transmit() {
@@ -299,16 +305,13 @@ impl Talking {
                         ComponentId::Rtp => terms.negotiated.remote_rtp,
                         ComponentId::Rtcp => terms.negotiated.remote_rtcp,
                     };
-                    let base = sockets.and_then(|sockets| sockets.base_towards(to, component));
+                    let base = sockets.base_towards(to, component);
                     base.map(|base| (base, to))
                 }
             };
-            if let Some((local, to)) = way {
-                desk.out(Output::Datagram {
-                    local,
-                    to,
-                    payload: transmit.payload,
-                });
+            if let Some((base, to)) = way {
+                let payload = transmit.payload;
+                sockets.send(desk, now, Transmit { base, to, payload });
             }
         }
     }
@@ -367,7 +370,7 @@ impl Call {
         let Stage::Talking(talking) = &mut self.stage else {
             return;
         };
-        talking.send(desk, self.ice.as_ref(), self.sockets.as_ref());
+        talking.send(desk, self.ice.as_ref(), self.sockets.as_mut(), now);
         let mut told = Vec::new();
         while let Some(event) = talking
             .terms_mut()

@@ -12,7 +12,7 @@ import trace
 from foreign import FOREIGN, Aioice
 from network import NAT_KINDS, LabError
 from phones import Ringtrue
-from servers import PROXY, STUN, STUN_OTHER
+from servers import PROXY, STUN, STUN_OTHER, TURN
 
 ALICE_TONE, BOB_TONE = 880, 440
 TALK = 4                 # seconds of a call
@@ -79,6 +79,24 @@ def pairings():
     if shutil.which("baresip"):
         # The control: an ordinary phone must be seen to ghost-ring, or the judge is blind.
         cases.append(Case("symmetric", "symmetric", "ghost ring", "baresip", "baresip", label="control"))
+    return cases
+
+
+def turn_pairings():
+    """The same with a TURN server in both phones' settings: a relay where there is no direct path, and only there."""
+    cases = []
+    for case in pairings():
+        if case.label:
+            continue
+        if case.expected == "no path" and "udp-blocked" not in (case.caller, case.callee):
+            case.expected = "relayed"
+        case.caller_options = case.callee_options = ("--turn", TURN)
+        cases.append(case)
+    # One side's relay is enough; a relay can be asked for.
+    both = Case("symmetric", "symmetric", "relayed")
+    cases.append(dataclasses.replace(both, label="caller's relay", caller_options=("--turn", TURN)))
+    cases.append(dataclasses.replace(both, label="callee's relay", callee_options=("--turn", TURN)))
+    cases.append(Case("open", "open", "relayed", label="relay-only", caller_options=("--turn", TURN, "--relay-only")))
     return cases
 
 
@@ -228,8 +246,24 @@ class Call:
         getattr(self, "_judge_" + self.case.expected.replace(" ", "_"))(outcome, alice, bob, story)
 
     def _judge_connected(self, outcome, alice, bob, story):
+        outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
+        self._judge_call(outcome, alice, bob)
+        outcome.expect(not self._relayed(alice, bob), "relayed, though a direct path exists")
+
+    def _judge_relayed(self, outcome, alice, bob, story):
+        """The checks are wrapped on the wire; the logs tell."""
+        self._judge_call(outcome, alice, bob)
+        outcome.expect(self._relayed(alice, bob), "the path is not a relayed one")
+
+    @staticmethod
+    def _relayed(alice, bob):
+        """Whether either phone says that the path in the end was a relayed one."""
+        selected = [phone.events("path_selected")[-1:] for phone in (alice, bob)]
+        return any("relay" in (path["local_type"], path["remote_type"]) for paths in selected for path in paths)
+
+    def _judge_call(self, outcome, alice, bob):
         outcome.expect(outcome.exits == (0, 0), f"exit codes {outcome.exits}, expected 0 and 0")
-        self._judge_proven_ring(outcome, bob, story)
+        self._judge_proven_ring(outcome, bob)
         if self.internet.loss and not alice.rang():
             # A 180 is sent once; where packets are lost, the caller may never see it.
             outcome.expect(alice.order_of("path_validated", "answered"), "the caller has no proof before the answer")
@@ -241,7 +275,8 @@ class Call:
 
     def _judge_held(self, outcome, alice, bob, story):
         """A foreign caller: the ring waits for the proof all the same."""
-        self._judge_proven_ring(outcome, bob, story)
+        outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
+        self._judge_proven_ring(outcome, bob)
         outcome.expect(outcome.exits[1] == 0, f"the callee's exit code is {outcome.exits[1]}")
         outcome.expect(outcome.both_heard, "not heard both ways")
 
@@ -254,12 +289,11 @@ class Call:
         outcome.expect(outcome.both_heard, "not heard both ways")
 
     @staticmethod
-    def _judge_proven_ring(outcome, bob, story):
+    def _judge_proven_ring(outcome, bob):
         outcome.expect(outcome.rang, "the callee did not ring")
         outcome.expect(bob.verified() is True, "the callee's ring was not verified")
         outcome.expect(bob.order_of("path_validated", "ringing", "answered"),
                        "the callee's log lacks path_validated, ringing, answered in this order")
-        outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
 
     def _judge_no_path(self, outcome, alice, bob, story):
         outcome.expect(not outcome.rang and story.answered is None, "the callee rang")

@@ -132,7 +132,7 @@ def choose(available, wanted):
 
 def run_verb(options, directory):
     if options.verb == "run":
-        available = cases.pairings()
+        available = cases.turn_pairings() if options.turn else cases.pairings()
         if options.short and not options.pairing:
             available = [case for case in available if case.name in cases.SHORT]
         chosen = choose(available, options.pairing)
@@ -198,6 +198,7 @@ def arguments():
     parser.add_argument("verb", choices=["run", "foreign", "aioice", "ordinary", "nats", "shell"])
     parser.add_argument("pairing", nargs="*")
     parser.add_argument("--short", action="store_true", help="a handful of pairings")
+    parser.add_argument("--turn", action="store_true", help="give both phones the TURN server")
     parser.add_argument("--jobs", type=int, default=4, help="calls side by side")
     parser.add_argument("--loss", type=float, default=0.0, help="percent of the UDP packets to lose on the Internet")
     parser.add_argument("--keep", action="store_true", help="keep logs, recordings and captures also on success")

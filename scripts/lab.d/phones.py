@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import sound
-from servers import PROXY, STUN
+from servers import PROXY, STUN, TURN_PASSWORD
 
 
 def end(process, patience=3.0):
@@ -46,6 +46,7 @@ class Ringtrue:
         (self.directory / f"{self.user}.command").write_text(" ".join(command) + "\n")
         environment = dict(os.environ, RUST_BACKTRACE="1")
         environment["XDG_CONFIG_HOME"] = str(self.directory)
+        environment["RINGTRUE_TURN_PASSWORD"] = TURN_PASSWORD
         with open(self.log, "wb") as out, open(self.directory / f"{self.user}.err", "wb") as err:
             self.process = self.host.popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                            env=environment, cwd=self.directory)

@@ -1,4 +1,4 @@
-"""The real servers: Kamailio as registrar and proxy, coturn as STUN server."""
+"""The real servers: Kamailio as registrar and proxy, coturn as STUN and TURN server."""
 
 import pathlib
 import signal
@@ -11,6 +11,9 @@ CONFIG = pathlib.Path(__file__).resolve().parents[2] / "config"
 PROXY = "198.51.100.2"
 STUN = "198.51.100.6"
 STUN_OTHER = "198.51.100.10"
+# The user of config/turnserver.conf.
+TURN = f"turn:lab@{STUN}"
+TURN_PASSWORD = "relayed"
 
 
 class Servers:
@@ -27,7 +30,7 @@ class Servers:
         # An answer leaves by the address that it names.
         coturn.ip(f"rule add from {STUN_OTHER} table 2", "route add default dev eth1 via 198.51.100.9 table 2")
         self._start(coturn, "coturn", ["turnserver", "-c", str(CONFIG / "turnserver.conf"),
-                                       f"--listening-ip={STUN}", f"--listening-ip={STUN_OTHER}",
+                                       f"--listening-ip={STUN}", f"--listening-ip={STUN_OTHER}", f"--relay-ip={STUN}",
                                        f"--pidfile={directory}/turnserver.pid", "--userdb", f"{directory}/turndb"])
         self._start(kamailio, "kamailio", ["kamailio", "-f", str(CONFIG / "kamailio.cfg"), "-DD", "-E",
                                            "-m", "64", "-M", "8", "-Y", str(directory),

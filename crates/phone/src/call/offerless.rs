@@ -94,7 +94,7 @@ impl Call {
         if terms.negotiated().rtcp_mux
             && let Some(sockets) = &mut self.sockets
         {
-            sockets.close_rtcp(desk);
+            sockets.close_rtcp(desk, now);
         }
         let started = self
             .ice

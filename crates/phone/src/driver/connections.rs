@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,10 +19,15 @@ use crate::Connection;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last bytes may take to leave when the program ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many writes may wait for a slow peer before the connection is given up.
+/// How many writes, and how many bytes of them, may wait for a slow peer before the connection is
+/// given up.
 const WRITES_WAITING: usize = 256;
-/// How many accepted connections are kept at a time: a bound against whoever opens them for fun.
-const ACCEPTED_MAX: usize = 64;
+const BYTES_WAITING: usize = 256 * 1024;
+/// How long a connection that was closed from here may take to write what it was given.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many accepted connections there may be at a time, those that still write their last bytes
+/// among them. The phone itself keeps fewer, and decides which one makes way for a new one.
+const ACCEPTED_MAX: usize = 128;
 /// How much is read at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -37,8 +44,22 @@ pub(super) struct Connections {
 
 struct Open {
     writes: mpsc::Sender<Vec<u8>>,
+    /// How many bytes of `writes` have not left yet.
+    waiting: Arc<AtomicUsize>,
     task: JoinHandle<()>,
     accepted: bool,
+}
+
+/// What a connection's task is to write.
+struct Waiting {
+    writes: mpsc::Receiver<Vec<u8>>,
+    bytes: Arc<AtomicUsize>,
+}
+
+fn queue() -> (mpsc::Sender<Vec<u8>>, Waiting) {
+    let (sender, writes) = mpsc::channel(WRITES_WAITING);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    (sender, Waiting { writes, bytes })
 }
 
 impl Connections {
@@ -74,16 +95,20 @@ impl Connections {
 
     /// Whether one more connection may be accepted.
     pub(super) fn has_room(&self) -> bool {
-        self.open.values().filter(|open| open.accepted).count() < ACCEPTED_MAX
+        let closing = self.closing.iter().filter(|task| !task.is_finished());
+        let accepted = self.open.values().filter(|open| open.accepted);
+        accepted.count() + closing.count() < ACCEPTED_MAX
     }
 
     /// Takes an accepted connection over.
     pub(super) fn adopt(&mut self, connection: Connection, stream: TcpStream) {
-        let (writes, waiting) = mpsc::channel(WRITES_WAITING);
-        let task = tokio::spawn(serve(connection, stream, waiting, self.inbox.clone()));
+        let (writes, queue) = queue();
+        let waiting = queue.bytes.clone();
+        let task = tokio::spawn(serve(connection, stream, queue, self.inbox.clone()));
         let accepted = true;
         let open = Open {
             writes,
+            waiting,
             task,
             accepted,
         };
@@ -92,17 +117,19 @@ impl Connections {
 
     /// Opens a connection.
     pub(super) fn connect(&mut self, connection: Connection, to: SocketAddr) {
-        let (writes, waiting) = mpsc::channel(WRITES_WAITING);
+        let (writes, queue) = queue();
+        let waiting = queue.bytes.clone();
         let from = self
             .leave_from
             .iter()
             .copied()
             .find(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_unspecified());
         let inbox = self.inbox.clone();
-        let task = tokio::spawn(open(connection, from, to, waiting, inbox));
+        let task = tokio::spawn(open(connection, from, to, queue, inbox));
         let accepted = false;
         let open = Open {
             writes,
+            waiting,
             task,
             accepted,
         };
@@ -119,22 +146,36 @@ impl Connections {
             // Closed meanwhile: the message that says so is already on its way.
             return Ok(());
         };
-        match open.writes.try_send(payload) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                open.task.abort();
-                self.open.remove(&connection);
-                Err("the peer does not read what it is sent")
-            }
+        let size = payload.len();
+        let waiting = open.waiting.fetch_add(size, Ordering::Relaxed);
+        let fits = waiting.saturating_add(size) <= BYTES_WAITING;
+        if fits
+            && !matches!(
+                open.writes.try_send(payload),
+                Err(mpsc::error::TrySendError::Full(_))
+            )
+        {
+            return Ok(());
         }
+        open.task.abort();
+        self.open.remove(&connection);
+        Err("the peer does not read what it is sent")
     }
 
     /// Closes a connection after what was written has left. Nothing is told about it any more.
     pub(super) fn close(&mut self, connection: Connection) {
         self.closing.retain(|task| !task.is_finished());
         // Dropping the sender lets the task write the rest and end.
-        if let Some(Open { task, .. }) = self.open.remove(&connection) {
-            self.closing.push(task);
+        // A peer that does not read must not keep the socket for it.
+        if let Some(Open { mut task, .. }) = self.open.remove(&connection) {
+            self.closing.push(tokio::spawn(async move {
+                if tokio::time::timeout(CLOSING_TIMEOUT, &mut task)
+                    .await
+                    .is_err()
+                {
+                    task.abort();
+                }
+            }));
         }
     }
 
@@ -194,7 +235,7 @@ async fn open(
     connection: Connection,
     from: Option<IpAddr>,
     to: SocketAddr,
-    waiting: mpsc::Receiver<Vec<u8>>,
+    waiting: Waiting,
     inbox: mpsc::Sender<Incident>,
 ) {
     let error = match tokio::time::timeout(CONNECT_TIMEOUT, connect(from, to)).await {
@@ -227,7 +268,7 @@ async fn connect(from: Option<IpAddr>, to: SocketAddr) -> std::io::Result<TcpStr
 async fn serve(
     connection: Connection,
     stream: TcpStream,
-    mut waiting: mpsc::Receiver<Vec<u8>>,
+    mut waiting: Waiting,
     inbox: mpsc::Sender<Incident>,
 ) {
     // Signalling is small and in a hurry.
@@ -255,10 +296,11 @@ async fn serve(
         }
     };
     let write = async {
-        while let Some(payload) = waiting.recv().await {
+        while let Some(payload) = waiting.writes.recv().await {
             if let Err(error) = writer.write_all(&payload).await {
                 return Some(error.to_string());
             }
+            waiting.bytes.fetch_sub(payload.len(), Ordering::Relaxed);
         }
         // The driver closed it: say so to the peer, and end.
         let _ = writer.shutdown().await;
@@ -368,6 +410,33 @@ mod tests {
         };
         assert!(given_up.contains("does not read"));
         assert!(!bob.is_open(Connection(1)));
+        drop(deaf);
+    }
+
+    /// A peer that neither reads nor goes away cannot keep a socket that was closed from here.
+    #[tokio::test]
+    async fn a_closed_connection_ends_though_its_peer_does_not_read() {
+        let (mut bob, mut at_bob, address) = pair().await;
+        let deaf = TcpStream::connect(address).await.unwrap();
+        let Incident::Accepted { stream, .. } = next(&mut at_bob).await else {
+            panic!("it is accepted");
+        };
+        bob.adopt(Connection(1), stream);
+        // More than the system's buffers take: fill them, until something has to wait.
+        for _ in 0..2_000 {
+            if bob.open[&Connection(1)].waiting.load(Ordering::Relaxed) > BYTES_WAITING / 2 {
+                break;
+            }
+            bob.write(Connection(1), vec![0; 16_384]).unwrap();
+            tokio::task::yield_now().await;
+        }
+        bob.close(Connection(1));
+        let [task] = &bob.closing[..] else {
+            panic!("it still writes");
+        };
+        assert!(!task.is_finished());
+        tokio::time::sleep(CLOSING_TIMEOUT + Duration::from_millis(500)).await;
+        assert!(bob.closing.iter().all(JoinHandle::is_finished));
         drop(deaf);
     }
 }

@@ -204,8 +204,9 @@ fn candidate() -> impl Strategy<Value = Candidate> {
                 related: (kind != Host).then(|| related.into()),
             },
         )
-        .prop_filter("an address to send to", |c| {
-            !c.address.ip().is_unspecified()
+        .prop_filter("the address of one host", |c| {
+            let ip = c.address.ip();
+            !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::from([255; 4])
         })
 }
 

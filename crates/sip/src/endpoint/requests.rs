@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::server::{Identity, MAX_SERVERS, ServerKey, ServerTransaction};
+use super::server::{Identity, ServerKey, ServerTransaction};
 use super::{CallHandle, DialogId, Endpoint};
 use crate::call::{ALLOW, Stage};
 use crate::message::{HeaderName, MediaType, Method, Request, Response, StatusCode};
@@ -17,7 +17,7 @@ impl Endpoint {
         let key = ServerKey::of(&request, &via, None);
         let reply = ReplyPath::of_request(&mut via, flow);
         request.headers.set_top_via(&via);
-        if self.is_repetition(now, &key, &request.method) {
+        if self.is_repetition(now, &key, &request) {
             return;
         }
         if request.method == Method::Ack {
@@ -26,7 +26,7 @@ impl Endpoint {
         let Some(identity) = Identity::of(&request.headers) else {
             return;
         };
-        if self.servers.len() >= MAX_SERVERS {
+        if self.servers_are_full() {
             // Without a transaction, hence without memory.
             let mut busy = self.plain_response(&request, 503, Some("overload"));
             busy.headers.push(HeaderName::RetryAfter, "10");

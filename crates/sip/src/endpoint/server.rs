@@ -8,7 +8,12 @@ use crate::transaction::{ServerAlarm, ServerInvite, ServerNonInvite};
 use crate::transport::ReplyPath;
 
 /// How many server transactions there may be; past this requests get 503 without one.
-pub(super) const MAX_SERVERS: usize = 2048;
+const MAX_SERVERS: usize = 2048;
+/// How many bytes of what strangers sent, and is kept to be repeated, they may hold together: a
+/// response copies the Vias and the Record-Routes of its request, and these may be 64 KiB.
+const MAX_SERVER_BYTES: usize = 8 << 20;
+/// What a response may have that its request has not, in bytes: a description of ours.
+const LEVER: usize = 2_048;
 
 /// What a request is matched by (RFC 3261 section 17.2.3).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +125,14 @@ impl ServerTransaction {
         matches!(&self.machine, Machine::Invite(machine) if machine.awaits_ack())
     }
 
+    /// How many bytes from the network it holds.
+    fn weight(&self) -> usize {
+        let Identity {
+            call_id, from_tag, ..
+        } = &self.identity;
+        self.last.as_ref().map_or(0, Vec::len) + call_id.len() + from_tag.len()
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         match &self.machine {
             Machine::Invite(machine) => machine.poll_timeout(),
@@ -135,14 +148,36 @@ impl ServerTransaction {
     }
 }
 
+/// Whether a repetition is much shorter than its request was, and would bring about a response
+/// that is much longer than itself. A response goes to where the first request seemed to come
+/// from, so this is how a stranger would aim many bytes at somebody else for few of his own.
+fn is_lever(repetition: &Request, transaction: &ServerTransaction) -> bool {
+    let headers = repetition.headers.iter().map(|header| header.value().len());
+    let size = headers.sum::<usize>() + repetition.body.len();
+    let last = transaction.last.as_ref().map_or(0, Vec::len);
+    last > 2 * size + LEVER
+}
+
 impl Endpoint {
+    /// Whether there is room for one more server transaction.
+    pub(super) fn servers_are_full(&self) -> bool {
+        let keys = self.servers.keys().map(|key| key.0.len());
+        let rest = self.servers.values().map(ServerTransaction::weight);
+        self.servers.len() >= MAX_SERVERS || keys.chain(rest).sum::<usize>() > MAX_SERVER_BYTES
+    }
+
     /// A request that was seen before. `false`: it is new.
-    pub(super) fn is_repetition(&mut self, now: Instant, key: &ServerKey, method: &Method) -> bool {
+    pub(super) fn is_repetition(
+        &mut self,
+        now: Instant,
+        key: &ServerKey,
+        request: &Request,
+    ) -> bool {
         let Some(transaction) = self.servers.get_mut(key) else {
             return false;
         };
         let repeat = match &mut transaction.machine {
-            Machine::Invite(machine) if *method == Method::Ack => {
+            Machine::Invite(machine) if request.method == Method::Ack => {
                 if machine.is_proceeding() {
                     return true;
                 }
@@ -157,6 +192,7 @@ impl Endpoint {
             Machine::Other(machine) => machine.handle_retransmission(),
         };
         let over = transaction.is_terminated();
+        let repeat = repeat && !is_lever(request, transaction);
         if repeat && let Some(last) = transaction.last.clone() {
             let reply = transaction.reply;
             self.transmit_reply(now, &reply, last);

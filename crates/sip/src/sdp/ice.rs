@@ -145,7 +145,9 @@ fn candidate_line(value: &str) -> Option<CandidateLine> {
         .and_then(|(ip, port)| Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)));
     let good_foundation = (1..=32).contains(&foundation.len());
     let good_priority = (1..=0x7fff_ffff).contains(&priority);
-    let usable = good_foundation && good_priority && !ip.is_unspecified() && address.port() != 0;
+    // Nobody shall make us send checks to a group or to everybody.
+    let one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST;
+    let usable = good_foundation && good_priority && one_host && address.port() != 0;
     let candidate = kind
         .zip(ComponentId::from_number(component))
         .filter(|_| usable)

@@ -10,6 +10,7 @@ use ringtrue_program::demo::CaseResult;
 use serde::Serialize;
 
 use crate::clock::{Clock, milliseconds};
+use crate::escape::for_json;
 
 /// The version of the contract, in the first line.
 const SCHEMA: u32 = 1;
@@ -216,7 +217,8 @@ fn line(
         fields,
     };
     // Strings and numbers alone: nothing in a line can fail to serialize.
-    serde_json::to_string(&line).unwrap_or_default()
+    // Lines of JSON are looked at on a terminal too.
+    for_json(&serde_json::to_string(&line).unwrap_or_default())
 }
 
 /// The name of an event, and what it says.

@@ -45,14 +45,14 @@ impl Place {
 
     /// Runs a command line to its end: exit code, standard output, standard error.
     pub fn run(&self, line: &str) -> (i32, String, String) {
-        let mut process = Process::start(self.command(line));
+        let mut process = Process::of(self.command(line));
         let code = process.wait(Duration::from_secs(30));
         (code, process.output(), process.errors())
     }
 
     /// Starts a command line.
     pub fn start(&self, line: &str) -> Process {
-        Process::start(self.command(line))
+        Process::of(self.command(line))
     }
 }
 
@@ -71,7 +71,8 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command) -> Self {
+    /// Starts a program.
+    pub fn of(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
         let mut stderr = child.stderr.take().expect("piped");

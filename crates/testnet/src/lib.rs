@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod flight;
+mod mutation;
 mod nat;
 mod node;
 mod random;
@@ -51,6 +52,7 @@ mod topology;
 mod turn;
 mod world;
 
+pub use mutation::{Dice, fuzz};
 pub use nat::{Behaviour, NatConfig};
 pub use node::{Delivery, Node, Outbox, StreamId, Wish};
 pub use random::{RandomPeer, RandomWorld};

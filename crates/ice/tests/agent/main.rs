@@ -8,6 +8,7 @@ mod attacks;
 mod calls;
 mod consent;
 mod forks;
+mod hostile;
 mod nomination;
 mod pacing;
 mod roles;

@@ -54,7 +54,7 @@ fn key(password: &str) -> MessageIntegrityCredentials {
     ShortTermCredentials::new(password.to_owned()).into()
 }
 
-fn finish(mut out: MessageWriteVec, password: Option<&str>) -> Vec<u8> {
+pub fn finish(mut out: MessageWriteVec, password: Option<&str>) -> Vec<u8> {
     if let Some(password) = password {
         out.add_message_integrity(&key(password), IntegrityAlgorithm::Sha1)
             .unwrap();

@@ -12,7 +12,7 @@ use ringtrue_sip::{CallHandle, DialogId, IcePeer, Rejection};
 use super::offer::{Session, components};
 use super::talking::Talking;
 use super::terms::Terms;
-use super::{Call, End, Stage};
+use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
 use crate::event::{CallRole, EndReason, EndedBy, EventKind, Outcome, PathFailure};
 use crate::gathering::{Gathering, MediaSockets};
@@ -343,7 +343,7 @@ impl Call {
             verified: ring.verified(),
         };
         self.tell(desk, now, ringing);
-        self.open_sound(desk, &ring);
+        desk.out(open_sound(self.key, &ring));
         self.stage = Stage::Alerting(Box::new(Alerting {
             ring,
             agreement,

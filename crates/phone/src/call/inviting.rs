@@ -14,7 +14,7 @@ use super::forks::{Fork, ForkMedia, Inviting, Ringing};
 use super::offer::components;
 use super::talking::Talking;
 use super::terms::Terms;
-use super::{Call, End, Stage};
+use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
 use crate::event::{CallRole, EndReason, EndedBy, EventKind, Outcome};
 use crate::outcome::of_refusal;
@@ -428,7 +428,7 @@ impl Call {
             sockets.close_rtcp(desk, now);
         }
         if let Some(ring) = &ring {
-            self.open_sound(desk, ring);
+            desk.out(open_sound(self.key, ring));
         }
         let mut talking = Talking::agreed(desk, now, dialog, id, *terms, ring);
         talking.await_proof(gate);

@@ -162,11 +162,6 @@ impl Call {
         desk.tell(now, Some(reference), kind);
     }
 
-    /// Opens microphone and speaker, which costs a `Ring`.
-    fn open_sound(&self, desk: &mut Desk, _ring: &Ring) {
-        desk.out(Output::OpenSound { call: self.key });
-    }
-
     pub(crate) fn handle_bound(
         &mut self,
         desk: &mut Desk,
@@ -490,4 +485,9 @@ fn path_failure(reason: ringtrue_ice::FailureReason) -> PathFailure {
         Why::PatienceOver => PathFailure::PatienceOver,
         Why::PeerSilent => PathFailure::PeerSilent,
     }
+}
+
+/// Opens microphone and speaker, which costs a `Ring`. There is no other way to it.
+fn open_sound(call: CallKey, _ring: &Ring) -> Output {
+    Output::OpenSound { call }
 }

@@ -11,7 +11,7 @@ use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 use super::inviting::bye;
 use super::offer::components;
 use super::terms::Terms;
-use super::{Call, End, Stage};
+use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
 use crate::event::{EndReason, EndedBy, EventKind, MediaDirection, MediaFigures, Outcome};
 use crate::gathering::MediaSockets;
@@ -527,9 +527,4 @@ impl Call {
         self.run_ice(desk, now);
         self.update_offer(desk, now);
     }
-}
-
-/// Opening the speaker costs a `Ring`.
-fn open_sound(call: crate::io::CallKey, _ring: &Ring) -> Output {
-    Output::OpenSound { call }
 }

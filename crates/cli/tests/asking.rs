@@ -25,8 +25,10 @@ fn asked(name: &str, answer: &[u8]) -> (i32, i32, String) {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);
+    // Without `exec` some shells stay between the terminal and the phone, are interrupted too, and
+    // end with their own status.
     let line = format!(
-        "{} listen --answer ask --once --bind {address} --audio-in tone:440 --audio-out null",
+        "exec {} listen --answer ask --once --bind {address} --audio-in tone:440 --audio-out null",
         env!("CARGO_BIN_EXE_ringtrue")
     );
     // A deadline of its own, for reading a screen has none.
@@ -41,6 +43,7 @@ fn asked(name: &str, answer: &[u8]) -> (i32, i32, String) {
             "/dev/null",
         ])
         .env("HOME", place.path(""))
+        .env("SHELL", "/bin/sh")
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("RINGTRUE_PASSWORD")
         .stdin(Stdio::piped())

@@ -56,11 +56,15 @@ impl Printer {
         }
     }
 
-    /// Waits until nobody reads standard output any more.
-    pub async fn closed(&self) {
-        tokio::select! {
-            () = self.closed.notified() => {}
-            () = reader_gone() => {}
+    /// Waits until nobody reads standard output any more. Holds a duplicate of standard output
+    /// from the call on; must be called inside a tokio runtime.
+    pub fn closed(&self) -> impl Future<Output = ()> {
+        let reader_gone = reader_gone();
+        async {
+            tokio::select! {
+                () = self.closed.notified() => {}
+                () = reader_gone => {}
+            }
         }
     }
 
@@ -89,13 +93,16 @@ fn print(lines: &Receiver<String>, closed: &Notify) {
 
 /// Waits until the reading end of a pipe at standard output is closed, even while there is
 /// nothing to write. Pends for ever where standard output is no pipe.
-async fn reader_gone() {
+fn reader_gone() -> impl Future<Output = ()> {
     // A duplicate, left blocking as it is: others may write to the same pipe.
     let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-    if let Ok(pipe) = stdout.and_then(Sender::from_owned_fd_unchecked)
-        && pipe.ready(Interest::ERROR).await.is_ok()
-    {
-        return;
+    let pipe = stdout.and_then(Sender::from_owned_fd_unchecked);
+    async {
+        if let Ok(pipe) = pipe
+            && pipe.ready(Interest::ERROR).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
-    std::future::pending().await
 }

@@ -103,6 +103,8 @@ impl<'a> Session<'a> {
         };
         let mut keyboard = session.asks.then(keyboard);
         let mut pipe_open = true;
+        let closed = printer.closed();
+        tokio::pin!(closed);
         let driver = driver::run(config, orders, move |event| {
             // The receiver lives until the driver has ended.
             let _ = tell.send(event);
@@ -114,7 +116,7 @@ impl<'a> Session<'a> {
                 Some(event) = events.recv() => session.handle_event(&event),
                 () = signals.next() => session.interrupt(),
                 line = next_line(&mut keyboard) => session.handle_line(&line),
-                () = printer.closed(), if pipe_open => {
+                () = &mut closed, if pipe_open => {
                     pipe_open = false;
                     session.end();
                 }

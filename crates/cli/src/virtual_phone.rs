@@ -9,7 +9,7 @@ use ringtrue_phone::{
     CallKey, Connection, EventKind, Frame, Interface, Output, Phone, PhoneEvent, Settings,
     SettingsError,
 };
-use ringtrue_testnet::{Delivery, HostId, Node, Outbox, StreamId, World};
+use ringtrue_testnet::{Delivery, HostId, Node, Outbox, StreamId, Wish, World};
 
 /// The port of SIP.
 const SIP_PORT: u16 = 5060;
@@ -134,10 +134,20 @@ impl VirtualPhone {
                 };
                 self.phone.handle_bound(now, request, bound);
             }
-            Output::Connect { connection, to } => {
+            Output::Connect {
+                connection,
+                to,
+                from,
+                tls,
+            } => {
                 let stream = StreamId(connection.0);
                 self.streams.insert(stream, connection);
-                out.connect(stream, to);
+                out.push(Wish::Connect {
+                    stream,
+                    to,
+                    from,
+                    tls,
+                });
             }
             Output::Stream {
                 connection,

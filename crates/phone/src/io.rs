@@ -62,12 +62,17 @@ pub enum Output {
         /// The local address of the socket.
         local: SocketAddr,
     },
-    /// Open a TCP connection; answer with `handle_connected` or `handle_closed`.
+    /// Open a TCP connection, with TLS over it where a name is given; answer with
+    /// `handle_connected` once bytes can go, or with `handle_closed`.
     Connect {
         /// The number that it gets.
         connection: Connection,
         /// The destination.
         to: SocketAddr,
+        /// The local address to leave from, port 0 for any; none: the system chooses.
+        from: Option<SocketAddr>,
+        /// The host name or address that the server's certificate must be good for; none: no TLS.
+        tls: Option<String>,
     },
     /// Send bytes on a connection.
     Stream {

@@ -326,6 +326,8 @@ impl Phone {
                 SipTransmit::Connect { connection, to } => Output::Connect {
                     connection: Connection(connection.0),
                     to,
+                    from: None,
+                    tls: None,
                 },
                 SipTransmit::Stream {
                     connection,

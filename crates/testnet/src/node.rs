@@ -35,6 +35,8 @@ pub enum Delivery {
         local: SocketAddr,
         /// The source, as the last NAT left it.
         from: SocketAddr,
+        /// The server name of its TLS, as the opener expects it in the certificate; none: no TLS.
+        tls: Option<String>,
     },
     /// Bytes on a stream, in order.
     StreamBytes {
@@ -70,6 +72,11 @@ pub enum Wish {
         stream: StreamId,
         /// The destination.
         to: SocketAddr,
+        /// The local address to leave from, port 0 for any; none: by the interface that fits.
+        from: Option<SocketAddr>,
+        /// The server name of TLS over it. Its bytes travel as they are; only the accepting side
+        /// is told, so that it can refuse.
+        tls: Option<String>,
     },
     /// Send bytes on a stream.
     StreamBytes {
@@ -109,7 +116,13 @@ impl Outbox {
 
     /// Wishes to open a stream.
     pub fn connect(&mut self, stream: StreamId, to: SocketAddr) {
-        self.push(Wish::Connect { stream, to });
+        let (from, tls) = (None, None);
+        self.push(Wish::Connect {
+            stream,
+            to,
+            from,
+            tls,
+        });
     }
 
     /// Wishes to send bytes on a stream.

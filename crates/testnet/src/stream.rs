@@ -31,7 +31,8 @@ pub(crate) struct Segment {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Open,
+    /// With the server name of TLS, if it is to be.
+    Open(Option<String>),
     Accept,
     Refuse,
     Bytes(Vec<u8>),
@@ -118,21 +119,47 @@ impl World {
     /// # Panics
     /// When the host uses that number already.
     pub fn connect(&mut self, host: HostId, stream: StreamId, to: SocketAddr) {
+        self.connect_from(host, stream, None, to, None);
+    }
+
+    /// Opens a stream from a local address, port 0 for any, perhaps with TLS, which travels as a
+    /// name that the accepting side is told.
+    ///
+    /// # Panics
+    /// When the host uses that number already.
+    pub fn connect_from(
+        &mut self,
+        host: HostId,
+        stream: StreamId,
+        from: Option<SocketAddr>,
+        to: SocketAddr,
+        tls: Option<String>,
+    ) {
         let taken = self.streams.by_end.contains_key(&(host, stream));
         assert!(!taken, "{host:?} uses {stream:?} already");
-        let Some(source) = self.topology.source_for(host, to.ip()) else {
+        let own = |from: &SocketAddr| self.topology.interface(host, from.ip()).is_some();
+        let source = match from {
+            Some(from) => Some(from.ip()).filter(|_| own(&from)),
+            None => self.topology.source_for(host, to.ip()),
+        };
+        let Some(source) = source else {
             let delivery = Delivery::Closed {
                 stream,
                 refused: true,
             };
             return self.deliver(host, delivery);
         };
-        let local = SocketAddr::new(source, self.streams.ephemeral_port(host));
+        let port = from.map_or(0, |from| from.port());
+        let port = match port {
+            0 => self.streams.ephemeral_port(host),
+            port => port,
+        };
+        let local = SocketAddr::new(source, port);
         let connection = self.streams.connections.len();
         let end = End::new(host, stream, local, to);
         self.streams.connections.push([Some(end), None]);
         self.streams.by_end.insert((host, stream), (connection, 0));
-        self.send_segment(host, local, to, connection, 0, Kind::Open);
+        self.send_segment(host, local, to, connection, 0, Kind::Open(tls));
         self.schedule(CONNECT_TIMEOUT, Event::ConnectTimeout(host, stream));
     }
 
@@ -208,7 +235,7 @@ impl World {
     ) {
         let connection = segment.connection;
         match segment.kind {
-            Kind::Open => self.handle_open(host, from, local, connection),
+            Kind::Open(tls) => self.handle_open(host, from, local, connection, tls),
             Kind::Accept => self.handle_accept(connection, host, local),
             Kind::Refuse => {
                 let Some(end) = self.streams.end_at(connection, host, local) else {
@@ -236,6 +263,7 @@ impl World {
         from: SocketAddr,
         local: SocketAddr,
         connection: usize,
+        tls: Option<String>,
     ) {
         if !self.topology.hosts[host.0]
             .listening
@@ -256,6 +284,7 @@ impl World {
             stream,
             local,
             from,
+            tls,
         };
         self.deliver(host, accepted);
     }

@@ -294,7 +294,12 @@ impl World {
         for wish in out.wishes.drain(..) {
             match wish {
                 Wish::Datagram { local, to, payload } => self.send_udp(host, local, to, payload),
-                Wish::Connect { stream, to } => self.connect(host, stream, to),
+                Wish::Connect {
+                    stream,
+                    to,
+                    from,
+                    tls,
+                } => self.connect_from(host, stream, from, to, tls),
                 Wish::StreamBytes { stream, payload } => self.send_stream(host, stream, payload),
                 Wish::Close { stream } => self.close_stream(host, stream),
             }

@@ -113,6 +113,29 @@ fn nobody_connects_through_a_nat_from_outside() {
     assert!(settle_streams(&mut world).is_empty());
 }
 
+/// A host with two addresses leaves by the one that it names, and says what name its TLS expects.
+#[test]
+fn a_stream_leaves_from_the_address_that_is_named() {
+    let (mut world, _, bob) = net(Link::default());
+    let internet = world.internet();
+    let carol = world.host_at("carol", internet, [192, 0, 2, 1]);
+    world.add_interface(carol, internet, [192, 0, 2, 2], Link::default());
+    let to = addr("198.51.100.2:5060");
+    let name = Some("bob.example".to_owned());
+    let from = Some(addr("192.0.2.2:0"));
+    world.connect_from(carol, FIRST, from, to, name.clone());
+    let log = settle_streams(&mut world);
+    let Delivery::Accepted { from, tls, .. } = &log[0].2 else {
+        panic!("bob accepts first, not {:?}", log[0]);
+    };
+    assert_eq!((log[0].1, from.ip()), (bob, addr("192.0.2.2:1").ip()));
+    assert_eq!(*tls, name);
+    let nobodys = Some(addr("192.0.2.3:0"));
+    world.connect_from(carol, StreamId(2), nobodys, to, None);
+    let log = settle_streams(&mut world);
+    assert!(matches!(log[0].2, Delivery::Closed { refused: true, .. }));
+}
+
 /// Everything but the connection time-outs, which come last.
 fn settle_streams(world: &mut World) -> Vec<(std::time::Duration, HostId, Delivery)> {
     let limit = world.now() + ms(20_000);

@@ -265,7 +265,7 @@ impl Pair {
             Output::Unbind { local } => {
                 assert!(account.sockets.remove(&local), "{local} was not open");
             }
-            Output::Connect { connection, to } => {
+            Output::Connect { connection, to, .. } => {
                 account.connects += 1;
                 self.connect(side, connection, to);
             }

@@ -1,4 +1,4 @@
-//! TCP connections and listeners. Each runs as a task of its own and tells the driver what
+//! TCP connections, with TLS over them where it is wanted, and listeners. Each runs as a task of its own and tells the driver what
 //! happens by a message.
 
 use std::collections::HashMap;
@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
 
 use super::Incident;
+use super::tls::Tls;
 use crate::Connection;
 
 /// How long a connection may take to come about.
@@ -40,6 +42,16 @@ pub(super) struct Connections {
     listeners: Vec<JoinHandle<()>>,
     /// What connections leave from, where `--bind` says so.
     leave_from: Vec<IpAddr>,
+    tls: Tls,
+}
+
+/// Where a connection goes, and how.
+pub(super) struct Route {
+    /// The local address to leave from; port 0 is any.
+    pub(super) from: Option<SocketAddr>,
+    pub(super) to: SocketAddr,
+    /// The name that the server's certificate must be good for; none: no TLS.
+    pub(super) tls: Option<String>,
 }
 
 struct Open {
@@ -63,13 +75,14 @@ fn queue() -> (mpsc::Sender<Vec<u8>>, Waiting) {
 }
 
 impl Connections {
-    pub(super) fn new(inbox: mpsc::Sender<Incident>, leave_from: Vec<IpAddr>) -> Self {
+    pub(super) fn new(inbox: mpsc::Sender<Incident>, leave_from: Vec<IpAddr>, tls: Tls) -> Self {
         Self {
             inbox,
             open: HashMap::new(),
             closing: Vec::new(),
             listeners: Vec::new(),
             leave_from,
+            tls,
         }
     }
 
@@ -104,7 +117,7 @@ impl Connections {
     pub(super) fn adopt(&mut self, connection: Connection, stream: TcpStream) {
         let (writes, queue) = queue();
         let waiting = queue.bytes.clone();
-        let task = tokio::spawn(serve(connection, stream, queue, self.inbox.clone()));
+        let task = tokio::spawn(serve_tcp(connection, stream, queue, self.inbox.clone()));
         let accepted = true;
         let open = Open {
             writes,
@@ -116,16 +129,19 @@ impl Connections {
     }
 
     /// Opens a connection.
-    pub(super) fn connect(&mut self, connection: Connection, to: SocketAddr) {
+    pub(super) fn connect(&mut self, connection: Connection, mut route: Route) {
         let (writes, queue) = queue();
         let waiting = queue.bytes.clone();
-        let from = self
-            .leave_from
-            .iter()
-            .copied()
-            .find(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_unspecified());
-        let inbox = self.inbox.clone();
-        let task = tokio::spawn(open(connection, from, to, queue, inbox));
+        let to = route.to;
+        let named = self.leave_from.iter().copied();
+        let named = named.map(|ip| SocketAddr::new(ip, 0));
+        route.from = route
+            .from
+            .into_iter()
+            .chain(named)
+            .find(|from| from.is_ipv4() == to.is_ipv4() && !from.ip().is_unspecified());
+        let (tls, inbox) = (self.tls.clone(), self.inbox.clone());
+        let task = tokio::spawn(open(connection, route, tls, queue, inbox));
         let accepted = false;
         let open = Open {
             writes,
@@ -233,49 +249,81 @@ async fn accept(listener: TcpListener, local: SocketAddr, inbox: mpsc::Sender<In
 
 async fn open(
     connection: Connection,
-    from: Option<IpAddr>,
-    to: SocketAddr,
+    route: Route,
+    tls: Tls,
     waiting: Waiting,
     inbox: mpsc::Sender<Incident>,
 ) {
-    let error = match tokio::time::timeout(CONNECT_TIMEOUT, connect(from, to)).await {
+    let opened = async {
+        let stream = connect(&route).await?;
+        // What goes here is small and in a hurry.
+        undelayed(&stream);
+        Ok::<_, std::io::Error>(match &route.tls {
+            None => Opened::Tcp(stream),
+            Some(name) => Opened::Tls(Box::new(tls.wrap(name, stream).await?)),
+        })
+    };
+    let error = match tokio::time::timeout(CONNECT_TIMEOUT, opened).await {
         Ok(Ok(stream)) => {
             if inbox.send(Incident::Connected(connection)).await.is_ok() {
-                serve(connection, stream, waiting, inbox).await;
+                match stream {
+                    Opened::Tcp(stream) => serve_tcp(connection, stream, waiting, inbox).await,
+                    Opened::Tls(stream) => {
+                        let halves = tokio::io::split(stream);
+                        serve(connection, halves, waiting, inbox).await;
+                    }
+                }
             }
             return;
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
     };
-    let error = Some(format!("TCP to {to}: {error}"));
+    let protocol = if route.tls.is_some() { "TLS" } else { "TCP" };
+    let error = Some(format!("{protocol} to {}: {error}", route.to));
     let _ = inbox.send(Incident::Closed { connection, error }).await;
 }
 
-async fn connect(from: Option<IpAddr>, to: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = if to.is_ipv4() {
+enum Opened {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+async fn connect(route: &Route) -> std::io::Result<TcpStream> {
+    let socket = if route.to.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
-    if let Some(from) = from {
-        socket.bind(SocketAddr::new(from, 0))?;
+    if let Some(from) = route.from {
+        socket.bind(from)?;
     }
-    socket.connect(to).await
+    socket.connect(route.to).await
+}
+
+fn undelayed(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+    }
+}
+
+async fn serve_tcp(
+    connection: Connection,
+    stream: TcpStream,
+    waiting: Waiting,
+    inbox: mpsc::Sender<Incident>,
+) {
+    undelayed(&stream);
+    serve(connection, stream.into_split(), waiting, inbox).await;
 }
 
 /// Carries bytes both ways until either side has enough.
 async fn serve(
     connection: Connection,
-    stream: TcpStream,
+    (mut reader, mut writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     mut waiting: Waiting,
     inbox: mpsc::Sender<Incident>,
 ) {
-    // Signalling is small and in a hurry.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
-    }
-    let (mut reader, mut writer) = stream.into_split();
     let read = async {
         loop {
             let mut chunk = vec![0; CHUNK];
@@ -297,7 +345,11 @@ async fn serve(
     };
     let write = async {
         while let Some(payload) = waiting.writes.recv().await {
-            if let Err(error) = writer.write_all(&payload).await {
+            let written = async {
+                writer.write_all(&payload).await?;
+                writer.flush().await
+            };
+            if let Err(error) = written.await {
                 return Some(error.to_string());
             }
             waiting.bytes.fetch_sub(payload.len(), Ordering::Relaxed);
@@ -314,129 +366,4 @@ async fn serve(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two drivers' connections, and what each of them is told.
-    async fn pair() -> (Connections, mpsc::Receiver<Incident>, SocketAddr) {
-        let (inbox, incidents) = mpsc::channel(16);
-        let mut connections = Connections::new(inbox, Vec::new());
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        connections.listen(address).await.unwrap();
-        (connections, incidents, address)
-    }
-
-    async fn next(incidents: &mut mpsc::Receiver<Incident>) -> Incident {
-        tokio::time::timeout(Duration::from_secs(5), incidents.recv())
-            .await
-            .expect("something happens")
-            .expect("the driver lives")
-    }
-
-    async fn bytes(incidents: &mut mpsc::Receiver<Incident>) -> Vec<u8> {
-        match next(incidents).await {
-            Incident::Bytes(_, bytes) => bytes,
-            _ => panic!("bytes were sent"),
-        }
-    }
-
-    #[tokio::test]
-    async fn bytes_go_both_ways_and_the_last_ones_leave_before_the_end() {
-        let (mut bob, mut at_bob, address) = pair().await;
-        let (inbox, mut at_alice) = mpsc::channel(16);
-        let mut alice = Connections::new(inbox, vec!["127.0.0.1".parse().unwrap()]);
-        let (out, back) = (Connection(1), Connection(2));
-        alice.connect(out, address);
-        // Written before the connection stands: kept until it does.
-        alice.write(out, b"early".to_vec()).unwrap();
-        let Incident::Connected(connected) = next(&mut at_alice).await else {
-            panic!("it connects");
-        };
-        assert_eq!(connected, out);
-        let Incident::Accepted { stream, .. } = next(&mut at_bob).await else {
-            panic!("it is accepted");
-        };
-        bob.adopt(back, stream);
-        assert_eq!(bytes(&mut at_bob).await, b"early");
-        bob.write(back, b"reply".to_vec()).unwrap();
-        assert_eq!(bytes(&mut at_alice).await, b"reply");
-        alice.write(out, b"last words".to_vec()).unwrap();
-        alice.finish().await;
-        assert_eq!(bytes(&mut at_bob).await, b"last words");
-        let closed = next(&mut at_bob).await;
-        assert!(
-            matches!(closed, Incident::Closed { connection, error: None } if connection == back)
-        );
-        assert!(bob.ended(back) && !bob.ended(back));
-    }
-
-    #[tokio::test]
-    async fn a_refused_connection_says_so() {
-        let (listening, _, address) = pair().await;
-        drop(listening);
-        let (inbox, mut incidents) = mpsc::channel(16);
-        let mut connections = Connections::new(inbox, Vec::new());
-        // The listener goes away with its task, which may take a moment.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        connections.connect(Connection(1), address);
-        let Incident::Closed { error, .. } = next(&mut incidents).await else {
-            panic!("nobody listens there");
-        };
-        let error = error.expect("a reason");
-        assert!(
-            error.contains(&address.to_string()) && error.contains("refused"),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_does_not_read_is_given_up() {
-        let (mut bob, mut at_bob, address) = pair().await;
-        let deaf = TcpStream::connect(address).await.unwrap();
-        let Incident::Accepted { stream, .. } = next(&mut at_bob).await else {
-            panic!("it is accepted");
-        };
-        bob.adopt(Connection(1), stream);
-        let mut written = 0;
-        let given_up = loop {
-            match bob.write(Connection(1), vec![0; 65_536]) {
-                Ok(()) => written += 1,
-                Err(reason) => break reason,
-            }
-            assert!(written < 2_000, "no bound");
-            tokio::task::yield_now().await;
-        };
-        assert!(given_up.contains("does not read"));
-        assert!(!bob.is_open(Connection(1)));
-        drop(deaf);
-    }
-
-    /// A peer that neither reads nor goes away cannot keep a socket that was closed from here.
-    #[tokio::test]
-    async fn a_closed_connection_ends_though_its_peer_does_not_read() {
-        let (mut bob, mut at_bob, address) = pair().await;
-        let deaf = TcpStream::connect(address).await.unwrap();
-        let Incident::Accepted { stream, .. } = next(&mut at_bob).await else {
-            panic!("it is accepted");
-        };
-        bob.adopt(Connection(1), stream);
-        // More than the system's buffers take: fill them, until something has to wait.
-        for _ in 0..2_000 {
-            if bob.open[&Connection(1)].waiting.load(Ordering::Relaxed) > BYTES_WAITING / 2 {
-                break;
-            }
-            bob.write(Connection(1), vec![0; 16_384]).unwrap();
-            tokio::task::yield_now().await;
-        }
-        bob.close(Connection(1));
-        let [task] = &bob.closing[..] else {
-            panic!("it still writes");
-        };
-        assert!(!task.is_finished());
-        tokio::time::sleep(CLOSING_TIMEOUT + Duration::from_millis(500)).await;
-        assert!(bob.closing.iter().all(JoinHandle::is_finished));
-        drop(deaf);
-    }
-}
+mod tests;

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use ringtrue_media::audio::AudioError;
 
+use super::tls::CaError;
+
 /// Why [`run`](super::run) gave up. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -38,6 +40,9 @@ pub enum DriverError {
     /// The sound that was asked for cannot come or go.
     #[error(transparent)]
     Sound(#[from] AudioError),
+    /// The certificates that TLS is to trust.
+    #[error(transparent)]
+    Ca(#[from] CaError),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),

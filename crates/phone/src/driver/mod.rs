@@ -10,9 +10,11 @@ mod error;
 mod interfaces;
 mod sockets;
 mod sound;
+mod tls;
 
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::TryRng;
@@ -22,13 +24,15 @@ use tokio::sync::mpsc;
 
 pub use error::DriverError;
 pub use sound::Sound;
+pub use tls::CaError;
 
 use crate::{
     BindRequest, CallKey, Connection, EventKind, Output, Phone, PhoneEvent, ResolveQuery, Settings,
 };
-use connections::Connections;
+use connections::{Connections, Route};
 use sockets::{Received, Sockets};
 use sound::{Opened, Sounds};
+use tls::Tls;
 
 /// How long a phone that shuts down may still wait for answers to its last requests.
 const SHUT_DOWN_MAX: Duration = Duration::from_secs(8);
@@ -51,6 +55,8 @@ pub struct DriverConfig {
     pub default_port: u16,
     /// Whether TCP connections are accepted on the same ports.
     pub accept_tcp: bool,
+    /// A file of certificates in PEM form that TLS trusts beside the public roots.
+    pub tls_ca: Option<PathBuf>,
     /// Where sound comes from and goes to.
     pub sound: Sound,
     /// Whom to call at once.
@@ -190,7 +196,8 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         let named: Vec<IpAddr> = config.bind.iter().map(|bind| bind.ip).collect();
         let interfaces = interfaces::list(&named)?;
         let mut sockets = Sockets::default();
-        let mut connections = Connections::new(inbox.clone(), named);
+        let tls = Tls::new(config.tls_ca.as_deref())?;
+        let mut connections = Connections::new(inbox.clone(), named, tls);
         let sip = bind_sip(&config, &mut sockets)?;
         Sounds::check(&config.sound)?;
         let mut seed = [0; 32];
@@ -363,7 +370,14 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Output::Datagram { local, to, payload } => self.sockets.send(local, to, &payload),
             Output::Bind { request, address } => self.bind_media(request, address),
             Output::Unbind { local } => self.sockets.close(local),
-            Output::Connect { connection, to } => self.connections.connect(connection, to),
+            Output::Connect {
+                connection,
+                to,
+                from,
+                tls,
+            } => self
+                .connections
+                .connect(connection, Route { from, to, tls }),
             Output::Stream {
                 connection,
                 payload,

@@ -221,6 +221,7 @@ impl Node for SipProxy {
                 stream,
                 local,
                 from,
+                ..
             } => self.flows.accepted(stream, local, from),
             Delivery::StreamBytes { stream, payload } => {
                 for (flow, message) in self.flows.read(stream, &payload) {

@@ -58,18 +58,7 @@ impl VirtualPhone {
         seed: u64,
     ) -> Result<Self, SettingsError> {
         let addresses = world.addresses(host);
-        let mut interfaces: Vec<Interface> = Vec::new();
-        for (number, address) in addresses.iter().enumerate() {
-            let first = !interfaces
-                .iter()
-                .any(|known| known.address.is_ipv4() == address.is_ipv4());
-            interfaces.push(Interface {
-                name: format!("eth{number}"),
-                address: *address,
-                prefix_len: if address.is_ipv4() { 24 } else { 64 },
-                default_route: first,
-            });
-        }
+        let interfaces = interfaces(&addresses);
         world.listen(host, SIP_PORT);
         let sip = SocketAddr::from(([0, 0, 0, 0], SIP_PORT));
         let now = world.now();
@@ -94,6 +83,13 @@ impl VirtualPhone {
             events: Vec::new(),
             played: Vec::new(),
         })
+    }
+
+    /// The host's addresses are these from now on; the first of each family is where the default
+    /// route leaves.
+    pub fn handle_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
+        self.phone.handle_interfaces(now, interfaces(&addresses));
+        self.addresses = addresses;
     }
 
     /// The phone, for the user's commands.
@@ -194,6 +190,22 @@ impl VirtualPhone {
             self.phone.handle_captured(now, call, &frame);
         }
     }
+}
+
+fn interfaces(addresses: &[IpAddr]) -> Vec<Interface> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for (number, address) in addresses.iter().enumerate() {
+        let first = !interfaces
+            .iter()
+            .any(|known| known.address.is_ipv4() == address.is_ipv4());
+        interfaces.push(Interface {
+            name: format!("eth{number}"),
+            address: *address,
+            prefix_len: if address.is_ipv4() { 24 } else { 64 },
+            default_route: first,
+        });
+    }
+    interfaces
 }
 
 impl Node for VirtualPhone {

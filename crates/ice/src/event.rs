@@ -83,7 +83,7 @@ pub enum IceEvent {
     /// The first Binding request keyed with our password arrived: the peer holds our answer, so
     /// the 183 need not be repeated (RFC 8839 section 7.1.1). Once per fork.
     PeerBound,
-    /// The path is proven in both directions. Once per fork.
+    /// The path is proven in both directions. Once per fork and generation.
     Validated {
         /// Opens the fork's [`Gate`](crate::Gate).
         proof: PathProof,
@@ -134,6 +134,17 @@ pub enum StartRefused {
     NoComponent,
 }
 
+/// Why ICE does not restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RestartRefused {
+    /// This fork has no agent that could be restarted.
+    #[error("this fork has no agent")]
+    NoAgent,
+    /// The session has been stopped.
+    #[error("the session has been stopped")]
+    Stopped,
+}
+
 /// What a peer's subsequent offer means for ICE (RFC 8839 section 4.4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpdatedRemote {
@@ -145,8 +156,13 @@ pub enum UpdatedRemote {
     /// The peer has selected a pair whose check failed here: answer as if `a=remote-candidates`
     /// were not there, then restart ICE.
     PairFailed,
-    /// Ufrag and password are new: the peer restarts ICE.
+    /// Ufrag and password are new: the peer restarts ICE. It is accepted by
+    /// [`IceSession::restart`](crate::IceSession::restart), unless a restart of ours waits already,
+    /// and then [`IceSession::start`](crate::IceSession::start).
     Restart,
+    /// The peer goes on with the session that a restart of ours was to end:
+    /// [`IceSession::abandon_restart`](crate::IceSession::abandon_restart) comes before the answer.
+    NoRestart,
     /// This fork has no agent.
     NoAgent,
 }

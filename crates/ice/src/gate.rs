@@ -17,17 +17,37 @@ const VOID: u32 = 0;
 /// Identity is the allocation, so no two agents share one; the number is the ICE generation,
 /// counted from 1 and raised by a restart.
 #[derive(Debug)]
-pub(crate) struct Standing(AtomicU32);
+pub(crate) struct Standing {
+    now: AtomicU32,
+    highest: AtomicU32,
+}
 
 impl Standing {
     /// The standing of a new agent, in its first generation.
     pub(crate) fn first() -> Arc<Self> {
-        Arc::new(Self(AtomicU32::new(1)))
+        Arc::new(Self {
+            now: AtomicU32::new(1),
+            highest: AtomicU32::new(1),
+        })
+    }
+
+    /// The standing of an agent that stands behind nothing any more.
+    pub(crate) fn none() -> Arc<Self> {
+        let standing = Self::first();
+        standing.void();
+        standing
+    }
+
+    /// ICE restarts: the proofs and gates of all generations before are void from now on.
+    pub(crate) fn raise(&self) {
+        let next = self.highest.load(Ordering::Acquire).saturating_add(1);
+        self.highest.store(next, Ordering::Release);
+        self.now.store(next, Ordering::Release);
     }
 
     /// The generation now, `None` when the agent no longer stands behind anything.
     pub(crate) fn generation(&self) -> Option<u32> {
-        match self.0.load(Ordering::Acquire) {
+        match self.now.load(Ordering::Acquire) {
             VOID => None,
             generation => Some(generation),
         }
@@ -35,7 +55,7 @@ impl Standing {
 
     /// The agent has ended or lost its path: every proof it gave is void from now on.
     pub(crate) fn void(&self) {
-        self.0.store(VOID, Ordering::Release);
+        self.now.store(VOID, Ordering::Release);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Gathering of candidates (RFC 8445 section 5.1.1).
 
+mod again;
+mod keeping;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -138,6 +141,26 @@ enum QuestionState {
     Refused,
 }
 
+fn questions(servers: &[SocketAddr], bases: &[Base], now: Instant) -> Vec<Question> {
+    let mut questions = Vec::new();
+    // All bases ask the first server before any asks the second.
+    for server in servers {
+        for base in bases
+            .iter()
+            .filter(|base| base.address.is_ipv4() == server.is_ipv4())
+        {
+            questions.push(Question {
+                base: *base,
+                server: *server,
+                sent: VecDeque::new(),
+                state: QuestionState::Asking { at: now },
+            });
+        }
+    }
+    questions.truncate(MOST_QUESTIONS);
+    questions
+}
+
 /// What has its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Start {
@@ -188,22 +211,7 @@ impl Gatherer {
         seed: impl Into<Seed>,
         now: Instant,
     ) -> Self {
-        let mut questions = Vec::new();
-        // All bases ask the first server before any asks the second.
-        for server in config.stun_servers {
-            for base in bases
-                .iter()
-                .filter(|base| base.address.is_ipv4() == server.is_ipv4())
-            {
-                questions.push(Question {
-                    base: *base,
-                    server,
-                    sent: VecDeque::new(),
-                    state: QuestionState::Asking { at: now },
-                });
-            }
-        }
-        questions.truncate(MOST_QUESTIONS);
+        let questions = questions(&config.stun_servers, &bases, now);
         let mut relays = Vec::new();
         for server in config.turn_servers {
             let of_family = |base: &&Base| base.address.is_ipv4() == server.address.is_ipv4();

@@ -74,7 +74,8 @@ pub use candidate::{
 };
 pub use classify::{PacketKind, classify};
 pub use event::{
-    FailureReason, ForkId, IceEvent, Path, Role, StartRefused, Transmit, UpdatedRemote, ValidPath,
+    FailureReason, ForkId, IceEvent, Path, RestartRefused, Role, StartRefused, Transmit,
+    UpdatedRemote, ValidPath,
 };
 pub use gate::{Gate, PathProof, Refused, Ring, UnverifiedPolicy, UnverifiedReason};
 pub use gather::{Base, GatherConfig, Gathered, Gatherer, Relayed};

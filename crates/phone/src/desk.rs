@@ -10,6 +10,7 @@ use ringtrue_ice::{Pacer, TurnServer, UnverifiedPolicy};
 use ringtrue_sip::{Endpoint, QueryId};
 
 use crate::event::{CallRef, EventKind, PhoneEvent};
+use crate::identity::local_addresses;
 use crate::io::{BindRequest, Interface, Output, ResolveQuery};
 use crate::settings::{IceUse, Login, RingWhen, Settings};
 
@@ -94,6 +95,22 @@ impl Desk {
 
     pub(crate) fn is_sip_socket(&self, local: SocketAddr) -> bool {
         self.sip_sockets.contains(&local)
+    }
+
+    /// The host's addresses have changed; false when they have not.
+    pub(crate) fn set_interfaces(&mut self, now: Instant, interfaces: Vec<Interface>) -> bool {
+        if interfaces == self.interfaces {
+            return false;
+        }
+        let stands = |old: &Interface| interfaces.iter().any(|new| new.address == old.address);
+        let vanished = !self.interfaces.iter().all(stands);
+        self.sip
+            .set_addresses(local_addresses(&interfaces, &self.sip_sockets));
+        self.interfaces = interfaces;
+        if vanished {
+            self.sip.close_connections(now);
+        }
+        true
     }
 
     /// The addresses that media sockets are bound to, the most preferred first: those that the

@@ -1,11 +1,15 @@
 //! Media sockets and the candidates that are gathered on them.
 
+mod again;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{
     Base, CandidateType, ComponentId, GatherConfig, Gathered, Gatherer, Relayed, Transmit,
 };
+
+use again::Again;
 
 use crate::desk::Desk;
 use crate::io::{BindRequest, Output};
@@ -18,6 +22,10 @@ pub(crate) struct MediaSockets {
     /// Keeps the NAT's bindings of the server-reflexive candidates until a path is selected, and
     /// the allocations of the relayed ones until the end; what is relayed goes through it.
     keeper: Box<Gatherer>,
+    /// Candidates are gathered anew, for an ICE restart.
+    again: Option<Again>,
+    /// Whether RTCP has sockets of its own.
+    rtcp: bool,
 }
 
 impl MediaSockets {
@@ -27,6 +35,7 @@ impl MediaSockets {
 
     /// Closes the sockets of RTCP, which rtcp-mux made needless (RFC 5761).
     pub(crate) fn close_rtcp(&mut self, desk: &mut Desk, now: Instant) {
+        self.rtcp = false;
         let (keep, needless): (Vec<_>, _) = self
             .bases
             .iter()
@@ -52,11 +61,17 @@ impl MediaSockets {
     ) -> bool {
         let taken = self.keeper.handle_datagram(now, local, from, payload);
         self.flush(desk);
+        self.proceed_again(desk, now);
         taken
     }
 
     pub(crate) fn next_relayed(&mut self) -> Option<Relayed> {
         self.keeper.poll_relayed()
+    }
+
+    /// The socket that packets from a base leave by: the base itself, but for a relayed address.
+    pub(crate) fn socket_of(&self, base: SocketAddr) -> SocketAddr {
+        self.keeper.socket_of(base)
     }
 
     /// Sends from a socket, or from a relayed address through its TURN server.
@@ -71,6 +86,7 @@ impl MediaSockets {
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {
         self.keeper.handle_timeout(now, &mut desk.pacer);
         self.flush(desk);
+        self.proceed_again(desk, now);
     }
 
     fn flush(&mut self, desk: &mut Desk) {
@@ -83,12 +99,17 @@ impl MediaSockets {
     }
 
     pub(crate) fn poll_timeout(&self, desk: &Desk) -> Option<Instant> {
-        self.keeper.poll_timeout(&desk.pacer)
+        let keeper = self.keeper.poll_timeout(&desk.pacer);
+        let again = self.again.as_ref();
+        let again = again.and_then(|again| again.poll_timeout(desk));
+        keeper.into_iter().chain(again).min()
     }
 
-    /// A path is selected: no other binding is needed any more.
+    /// A path is selected: no other binding is needed any more, unless a restart needs it.
     pub(crate) fn path_selected(&mut self) {
-        self.keeper.path_selected();
+        if self.again.is_none() {
+            self.keeper.path_selected();
+        }
     }
 
     /// Closes the sockets; allocations are given back before.
@@ -130,6 +151,11 @@ fn datagram(transmit: Transmit) -> Output {
     }
 }
 
+/// RFC 8445 section 5.1.2.1, for the address that is so many places behind the best.
+fn preference(rank: usize) -> u16 {
+    u16::MAX.saturating_sub(u16::try_from(rank).unwrap_or(u16::MAX))
+}
+
 fn close_all(desk: &mut Desk, bases: &[Base]) {
     for base in bases {
         desk.out(Output::Unbind {
@@ -144,6 +170,7 @@ pub(crate) struct Gathering {
     stage: Stage,
 }
 
+#[derive(Debug)]
 struct Wanted {
     request: BindRequest,
     component: ComponentId,
@@ -174,8 +201,7 @@ impl Gathering {
                 wanted.push(Wanted {
                     request: desk.bind(address),
                     component,
-                    local_preference: u16::MAX
-                        .saturating_sub(u16::try_from(rank).unwrap_or(u16::MAX)),
+                    local_preference: preference(rank),
                 });
             }
         }
@@ -315,6 +341,8 @@ impl Gathering {
                 gathered: gatherer.gathered(),
                 bases,
                 keeper: gatherer,
+                again: None,
+                rtcp: true,
             }),
             _ => Err(Box::new(self)),
         }

@@ -87,7 +87,10 @@ pub(crate) fn parse_target(target: &str) -> Result<Uri, CallError> {
 }
 
 /// The host's addresses, with those of SIP sockets that are bound to one (a loopback address, say).
-fn local_addresses(interfaces: &[Interface], sockets: &[SocketAddr]) -> Vec<LocalAddress> {
+pub(crate) fn local_addresses(
+    interfaces: &[Interface],
+    sockets: &[SocketAddr],
+) -> Vec<LocalAddress> {
     let mut addresses: Vec<LocalAddress> = interfaces
         .iter()
         .map(|interface| LocalAddress {

@@ -126,6 +126,31 @@ impl Phone {
         self.with_call(now, call, |call, desk| call.hang_up(desk, now));
     }
 
+    /// Restarts ICE in a connected call, by a re-INVITE (RFC 8839 section 4.4.1.1.1); media goes on
+    /// meanwhile. Nothing happens to a call without ICE.
+    pub fn restart_ice(&mut self, now: Instant, call: CallKey) {
+        self.with_call(now, call, |call, desk| call.restart_ice(desk, now));
+    }
+
+    /// The host's addresses are these from now on. Sockets of addresses that are gone are closed,
+    /// a connected call whose path has lost its address, or for which there is a better one,
+    /// restarts ICE, and the phone registers its new contact.
+    pub fn handle_interfaces(&mut self, now: Instant, interfaces: Vec<Interface>) {
+        if !self.desk.set_interfaces(now, interfaces) {
+            return;
+        }
+        for warm in self.pool.drain(..) {
+            warm.gathering.abandon(&mut self.desk, now);
+        }
+        for call in self.calls.values_mut() {
+            call.handle_interfaces(&mut self.desk, now);
+        }
+        if self.registering && !self.desk.media_addresses().is_empty() {
+            self.desk.sip.renew_registration(now);
+        }
+        self.settle(now);
+    }
+
     /// Ends every call and withdraws the registration. New calls are refused from now on.
     pub fn shut_down(&mut self, now: Instant) {
         self.leaving = true;

@@ -87,6 +87,27 @@ impl Endpoint {
         self.send_register(now, State::Pending);
     }
 
+    /// Registers the contact anew at once: our addresses have changed. What the registrar holds of
+    /// the old one goes in the same step.
+    pub fn renew_registration(&mut self, now: Instant) {
+        let Some(registration) = &mut self.registration else {
+            return;
+        };
+        match registration.state {
+            // The one under way leaves from an address that may be gone; whatever comes of it is
+            // of no interest.
+            State::Pending | State::Waiting { .. } | State::Failed => {
+                let config = registration.config.clone();
+                let bound = registration.bound.take();
+                self.register(now, config);
+                if let Some(registration) = &mut self.registration {
+                    registration.bound = bound;
+                }
+            }
+            State::PendingThenLeave | State::Leaving => {}
+        }
+    }
+
     /// Withdraws the registration. `Registered` with 0 seconds follows.
     pub fn unregister(&mut self, now: Instant) {
         let Some(registration) = &mut self.registration else {

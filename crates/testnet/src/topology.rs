@@ -111,6 +111,8 @@ pub(crate) struct Interface {
     pub(crate) address: IpAddr,
     pub(crate) link: Link,
     pub(crate) black_hole: bool,
+    /// The address was taken away.
+    pub(crate) removed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -213,6 +215,7 @@ impl Topology {
             address,
             link,
             black_hole: false,
+            removed: false,
         });
     }
 
@@ -239,6 +242,7 @@ impl Topology {
             return;
         };
         interface.black_hole = true;
+        interface.removed = true;
         let mut network = interface.network;
         self.networks[network.0].attached.remove(&address);
         while let Some(gateway) = self.networks[network.0].gateway {
@@ -272,7 +276,7 @@ impl Topology {
     pub(crate) fn source_for(&self, host: HostId, destination: IpAddr) -> Option<IpAddr> {
         let same_family = || {
             let interfaces = self.hosts[host.0].interfaces.iter();
-            interfaces.filter(|i| i.address.is_ipv4() == destination.is_ipv4())
+            interfaces.filter(|i| !i.removed && i.address.is_ipv4() == destination.is_ipv4())
         };
         let local = |network: NetworkId| {
             let attached = &self.networks[network.0].attached;

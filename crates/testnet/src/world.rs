@@ -152,7 +152,10 @@ impl World {
     /// The addresses of a host, in the order they were added.
     pub fn addresses(&self, host: HostId) -> Vec<IpAddr> {
         let interfaces = self.topology.hosts[host.0].interfaces.iter();
-        interfaces.map(|interface| interface.address).collect()
+        interfaces
+            .filter(|interface| !interface.removed)
+            .map(|interface| interface.address)
+            .collect()
     }
 
     /// The network that an address of a host is in.
@@ -233,7 +236,7 @@ impl World {
         self.topology.black_holes.clear();
         for host in &mut self.topology.hosts {
             for interface in &mut host.interfaces {
-                interface.black_hole = false;
+                interface.black_hole = interface.removed;
             }
         }
     }

@@ -7,4 +7,7 @@ mod foreign_callees;
 mod foreign_callers;
 mod gate;
 mod relay;
+mod restart;
 mod stage;
+mod survive;
+mod talk;

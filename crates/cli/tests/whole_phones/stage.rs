@@ -24,7 +24,7 @@ pub const TURN: [u8; 4] = [198, 51, 100, 30];
 pub const ALICE_TONE: f64 = 880.0;
 pub const BOB_TONE: f64 = 440.0;
 pub const SECOND_TONE: f64 = 600.0;
-const AUDIBLE: f64 = 0.05;
+pub const AUDIBLE: f64 = 0.05;
 
 /// Where a phone is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

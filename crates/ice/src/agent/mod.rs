@@ -2,8 +2,8 @@
 //!
 //! Before working here, read RFC 8445 sections 6 to 8; the files follow them:
 //! `checklist` and `pair` (6.1), `checks_out` (7.2, the client), `checks_in` (7.3, the server),
-//! `valid` (7.2.5.3.2 and the proof), `nomination` (8), `consent` (RFC 7675), `transaction`
-//! (RFC 8489 6.2.1), `updated` (RFC 8839 4.4).
+//! `valid` (7.2.5.3.2 and the proof), `nomination` (8), `restart` (9), `consent` (RFC 7675),
+//! `transaction` (RFC 8489 6.2.1), `updated` (RFC 8839 4.4).
 
 mod checklist;
 mod checks_in;
@@ -11,6 +11,7 @@ mod checks_out;
 mod consent;
 mod nomination;
 mod pair;
+mod restart;
 mod transaction;
 mod updated;
 mod valid;
@@ -65,6 +66,8 @@ pub(crate) struct AgentConfig {
     pub(crate) dense_period: Duration,
     pub(crate) pair_limit: usize,
     pub(crate) randomness: Randomness,
+    /// A new one, or that of the agent before the restart, raised.
+    pub(crate) standing: Arc<Standing>,
 }
 
 /// One agent. Poll it after each input; its session does.
@@ -138,7 +141,7 @@ impl Agent {
             heard: HashSet::new(),
             tried: HashSet::new(),
             starts: Vec::new(),
-            standing: Standing::first(),
+            standing: config.standing,
             randomness: config.randomness,
             out: VecDeque::new(),
             events: VecDeque::from([IceEvent::Checking { pairs }]),

@@ -3,18 +3,21 @@
 mod config;
 mod early;
 mod refusals;
+mod restart;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::config::SessionConfig;
 use self::early::EarlyRequests;
 use self::refusals::Refusals;
+use self::restart::Previous;
 use crate::agent::{Agent, AgentConfig, Arrived, Verdict, Work, push};
 use crate::candidate::{ComponentId, Credentials, IceDescription};
 use crate::event::{ForkId, IceEvent, Path, StartRefused, Transmit, UpdatedRemote};
-use crate::gate::Gate;
+use crate::gate::{Gate, Standing};
 use crate::gather::Gathered;
 use crate::pacer::Pacer;
 use crate::seed::{Randomness, Seed};
@@ -30,6 +33,8 @@ const LONGEST_TA: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 enum Fork {
     Running(Box<Agent>),
+    /// ICE restarts: our new description is made, the peer's is awaited.
+    Restarting(Arc<Standing>),
     /// Stopped: its peer is met with silence.
     Stopped {
         remote_ufrag: String,
@@ -41,6 +46,8 @@ impl Fork {
     fn remote_ufrag(&self) -> &str {
         match self {
             Self::Running(agent) => agent.remote_ufrag(),
+            // That of the agent before counts no more, and no ufrag is empty.
+            Self::Restarting(_) => "",
             Self::Stopped { remote_ufrag, .. } => remote_ufrag,
         }
     }
@@ -61,6 +68,10 @@ pub struct IceSession {
     credentials: Credentials,
     tie_breaker: u64,
     forks: Vec<(ForkId, Fork)>,
+    /// The agent before the last restart, as long as it is of use.
+    previous: Option<Box<Previous>>,
+    /// Sockets that are no more: nothing leaves from them.
+    gone: Vec<SocketAddr>,
     early: EarlyRequests,
     stopped: bool,
     rechecks: usize,
@@ -82,6 +93,8 @@ impl IceSession {
             credentials: randomness.credentials(),
             tie_breaker: randomness.tie_breaker(),
             forks: Vec::new(),
+            previous: None,
+            gone: Vec::new(),
             early: EarlyRequests::default(),
             stopped: false,
             rechecks: 0,
@@ -121,6 +134,7 @@ impl IceSession {
         components: &[ComponentId],
     ) -> Result<(), StartRefused> {
         self.may_start(fork, &remote, components)?;
+        let standing = self.standing_of(fork);
         let ufrag = remote.credentials.ufrag.clone();
         let mut components = components.to_vec();
         components.sort();
@@ -136,12 +150,14 @@ impl IceSession {
             dense_period: self.config.dense_period,
             pair_limit: self.config.pair_limit,
             randomness: self.randomness.fork(),
+            standing,
         };
         let mut agent = Box::new(Agent::start(config, remote, now));
         // RFC 8445 section 7.3: they were answered when they came; the rest is done now.
         for request in self.early.take(&ufrag) {
             agent.handle_request(now, &request);
         }
+        self.forks.retain(|(known, _)| *known != fork);
         self.forks.push((fork, Fork::Running(agent)));
         Ok(())
     }
@@ -163,13 +179,18 @@ impl IceSession {
         if [ufrag, pwd].iter().any(|s| s.is_empty() || s.len() > 256) || ufrag.contains(':') {
             return Err(StartRefused::BadCredentials);
         }
-        if self.forks.iter().any(|(known, _)| *known == fork) {
+        let started =
+            |(id, known): &(ForkId, Fork)| *id == fork && !matches!(known, Fork::Restarting(_));
+        if self.forks.iter().any(started) {
             return Err(StartRefused::AlreadyStarted);
         }
+        let before = self.previous.as_ref();
         if self
             .forks
             .iter()
-            .any(|(_, known)| known.remote_ufrag() == ufrag)
+            .map(|(_, known)| known.remote_ufrag())
+            .chain(before.map(|previous| previous.agent.remote_ufrag()))
+            .any(|known| known == ufrag)
         {
             return Err(StartRefused::SameRemoteUfrag);
         }
@@ -196,20 +217,27 @@ impl IceSession {
     fn agents(&self) -> impl Iterator<Item = &Agent> {
         self.forks.iter().filter_map(|(_, fork)| match fork {
             Fork::Running(agent) => Some(&**agent),
-            Fork::Stopped { .. } => None,
+            Fork::Restarting(_) | Fork::Stopped { .. } => None,
         })
     }
 
     fn agents_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
-        self.forks.iter_mut().filter_map(|(_, fork)| match fork {
+        let previous = self.previous.as_mut().map(|previous| &mut *previous.agent);
+        let running = self.forks.iter_mut().filter_map(|(_, fork)| match fork {
             Fork::Running(agent) => Some(&mut **agent),
-            Fork::Stopped { .. } => None,
-        })
+            Fork::Restarting(_) | Fork::Stopped { .. } => None,
+        });
+        running.chain(previous)
     }
 
-    /// The gate that this fork's proof opens; none once it was stopped.
+    /// The gate that this fork's proof opens, after a restart that of the new generation; none
+    /// once it was stopped.
     pub fn gate(&self, fork: ForkId) -> Option<Gate> {
-        self.agent(fork).map(Agent::gate)
+        self.forks.iter().find_map(|(id, known)| match known {
+            Fork::Running(agent) if *id == fork => Some(agent.gate()),
+            Fork::Restarting(standing) if *id == fork => Some(Gate::of_agent(standing)),
+            _ => None,
+        })
     }
 
     /// A datagram that [`classify`](crate::classify()) calls STUN has arrived on a base. True if it
@@ -221,7 +249,11 @@ impl IceSession {
         from: SocketAddr,
         payload: &[u8],
     ) -> bool {
-        let component = self.gathered.component_of(base);
+        let before = self.previous.as_ref();
+        let component = self
+            .gathered
+            .component_of(base)
+            .or_else(|| before?.gathered.component_of(base));
         let (Some(component), Some(binding)) = (component, Binding::parse(payload)) else {
             return false;
         };
@@ -248,20 +280,22 @@ impl IceSession {
         if self.stopped {
             return;
         }
-        let reply = match self.authenticate(binding) {
-            Ok(ufrag) => {
-                let request = Arrived {
-                    base,
-                    component,
-                    from,
-                    priority: binding.priority(),
-                    use_candidate: binding.uses_candidate(),
-                    role: binding.role(),
-                };
-                self.dispatch(now, &ufrag, request, binding)
+        let request = Arrived {
+            base,
+            component,
+            from,
+            priority: binding.priority(),
+            use_candidate: binding.uses_candidate(),
+            role: binding.role(),
+        };
+        let reply = if let Some(previous) = self.previous_addressed(binding) {
+            previous.answer(now, &request, binding)
+        } else {
+            match self.authenticate(binding) {
+                Ok(ufrag) => self.dispatch(now, &ufrag, request, binding),
+                Err(code) if self.refusals.take(now) => binding.error(code, None),
+                Err(_) => None,
             }
-            Err(code) if self.refusals.take(now) => binding.error(code, None),
-            Err(_) => None,
         };
         if let Some(payload) = reply {
             let to = from;
@@ -306,7 +340,7 @@ impl IceSession {
         let verdict = match fork {
             Some((_, Fork::Running(agent))) => agent.handle_request(now, &request),
             Some((_, Fork::Stopped { .. })) => Verdict::Silence,
-            None => {
+            Some((_, Fork::Restarting(_))) | None => {
                 let (role, tie_breaker) = (self.config.role, self.tie_breaker);
                 self.early.handle_request(role, tie_breaker, ufrag, request)
             }
@@ -323,15 +357,20 @@ impl IceSession {
         for agent in self.agents_mut() {
             agent.handle_timeout(now);
         }
+        self.forget_previous(now);
         let Some((due, index, work)) = self.next_work() else {
             return;
         };
         if due > now || !pacer.take(now) {
             return;
         }
-        if let Some((_, Fork::Running(agent))) = self.forks.get_mut(index)
-            && agent.work(now, work)
-        {
+        let agent = match self.forks.get_mut(index) {
+            Some((_, Fork::Running(agent))) => Some(agent),
+            Some(_) => None,
+            // Beyond the forks there is the agent before the restart.
+            None => self.previous.as_mut().map(|previous| &mut previous.agent),
+        };
+        if agent.is_some_and(|agent| agent.work(now, work)) {
             self.rechecks += 1;
         }
     }
@@ -339,15 +378,17 @@ impl IceSession {
     /// The agents take turns: the one that has waited longest is next.
     fn next_work(&self) -> Option<(Instant, usize, Work)> {
         let rechecks_left = self.rechecks < self.config.dense_limit;
-        self.forks
-            .iter()
+        let running = self.forks.iter().map(|(_, fork)| match fork {
+            Fork::Running(agent) => Some(&**agent),
+            Fork::Restarting(_) | Fork::Stopped { .. } => None,
+        });
+        let previous = self.previous.iter().map(|previous| Some(&*previous.agent));
+        running
+            .chain(previous)
             .enumerate()
-            .filter_map(|(index, (_, fork))| match fork {
-                Fork::Running(agent) => {
-                    let (due, work) = agent.next_work(rechecks_left)?;
-                    Some((due, index, work))
-                }
-                Fork::Stopped { .. } => None,
+            .filter_map(|(index, agent)| {
+                let (due, work) = agent?.next_work(rechecks_left)?;
+                Some((due, index, work))
             })
             .min_by_key(|(due, index, _)| (*due, *index))
     }
@@ -361,10 +402,12 @@ impl IceSession {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<(ForkId, IceEvent)> {
-        self.forks.iter_mut().find_map(|(id, fork)| match fork {
+        let mut forks = self.forks.iter_mut();
+        let event = forks.find_map(|(id, fork)| match fork {
             Fork::Running(agent) => agent.poll_event().map(|event| (*id, event)),
-            Fork::Stopped { .. } => None,
-        })
+            Fork::Restarting(_) | Fork::Stopped { .. } => None,
+        });
+        event.or_else(|| self.previous_event())
     }
 
     /// When to call [`Self::handle_timeout`].
@@ -372,23 +415,45 @@ impl IceSession {
         let work = self
             .next_work()
             .map(|(due, _, _)| pacer.next_start().map_or(due, |free| due.max(free)));
+        let before = self.previous.iter();
         self.agents()
+            .chain(before.map(|previous| &*previous.agent))
             .filter_map(Agent::poll_timeout)
             .chain(work)
+            .chain(self.previous_ends())
             .min()
     }
 
     /// Where media of a component goes now: the selected pair, before there is one the best valid
-    /// pair (RFC 8445 section 12.1).
+    /// pair (RFC 8445 section 12.1). After a restart the previous selected pair, as long as it
+    /// works and the new one is not selected (RFC 8839 section 4.4.3.1.1): if it does not answer
+    /// after the restart, a valid pair of the new generation is the better one.
     pub fn path(&self, fork: ForkId, component: ComponentId) -> Option<Path> {
-        self.agent(fork)?.path(component)
+        let usable = |agent: &Agent| {
+            let path = agent.path(component);
+            path.filter(|path| !self.gone.contains(&path.base))
+        };
+        let new = self.agent(fork);
+        if let Some(path) = new.filter(|agent| agent.is_selected()).and_then(usable) {
+            return Some(path);
+        }
+        let before = self.before(fork);
+        let previous = before.and_then(|previous| usable(&previous.agent));
+        let new = new.and_then(usable);
+        if before.is_some_and(|previous| previous.is_alive(component)) {
+            previous.or(new)
+        } else {
+            new.or(previous)
+        }
     }
 
     /// Whether media that comes from there is the peer's: the far end of a pair of this fork that a
     /// check has validated, or from which a check keyed with our password has come.
     pub fn accepts_media(&self, fork: ForkId, base: SocketAddr, from: SocketAddr) -> bool {
         self.agent(fork)
-            .is_some_and(|agent| agent.accepts_media(base, from))
+            .into_iter()
+            .chain(self.previous_of(fork))
+            .any(|agent| agent.accepts_media(base, from))
     }
 
     /// After nomination: what a subsequent offer or answer says, with `a=remote-candidates` while
@@ -422,6 +487,9 @@ impl IceSession {
         fork: ForkId,
         remote: &IceDescription,
     ) -> UpdatedRemote {
+        if self.is_restarting(fork) {
+            return self.judge_while_restarting(fork, remote);
+        }
         self.agent_mut(fork)
             .map_or(UpdatedRemote::NoAgent, |agent| {
                 agent.handle_updated_remote(now, remote)
@@ -444,6 +512,7 @@ impl IceSession {
                 stop_fork(known);
             }
         }
+        self.previous.take_if(|previous| previous.fork == fork);
     }
 
     /// Ends every agent, and refuses new ones.
@@ -451,6 +520,7 @@ impl IceSession {
         self.stopped = true;
         self.early = EarlyRequests::default();
         self.out.clear();
+        self.previous = None;
         for (_, fork) in &mut self.forks {
             stop_fork(fork);
         }
@@ -463,6 +533,7 @@ impl IceSession {
             .find(|(id, _)| *id == fork)
             .map_or(0, |(_, known)| match known {
                 Fork::Running(agent) => agent.pairs_tried(),
+                Fork::Restarting(_) => 0,
                 Fork::Stopped { pairs_tried, .. } => *pairs_tried,
             })
     }
@@ -481,11 +552,19 @@ impl Drop for IceSession {
 }
 
 fn stop_fork(fork: &mut Fork) {
-    if let Fork::Running(agent) = fork {
-        agent.void();
-        *fork = Fork::Stopped {
-            remote_ufrag: agent.remote_ufrag().to_owned(),
-            pairs_tried: agent.pairs_tried(),
-        };
-    }
+    let pairs_tried = match fork {
+        Fork::Running(agent) => {
+            agent.void();
+            agent.pairs_tried()
+        }
+        Fork::Restarting(standing) => {
+            standing.void();
+            0
+        }
+        Fork::Stopped { .. } => return,
+    };
+    *fork = Fork::Stopped {
+        remote_ufrag: fork.remote_ufrag().to_owned(),
+        pairs_tried,
+    };
 }

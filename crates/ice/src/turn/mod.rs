@@ -174,6 +174,16 @@ impl Relay {
         &self.base
     }
 
+    /// The same socket, perhaps of another preference now.
+    pub(crate) fn set_base(&mut self, base: Base) {
+        self.base = base;
+    }
+
+    /// Whether it was refused for good, or released.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     pub(crate) fn server(&self) -> SocketAddr {
         self.server.address
     }

@@ -11,4 +11,5 @@ mod forks;
 mod hostile;
 mod nomination;
 mod pacing;
+mod restart;
 mod roles;

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use ringtrue_ice::{ForkId, IceEvent, PathProof, ValidPath};
 
-use super::{Call, End, Stage, path_failure};
+use super::{Call, Stage, path_failure};
 use crate::desk::Desk;
-use crate::event::{EndReason, EndedBy, EventKind, Outcome, PathFailure, PathReport};
+use crate::event::{EndReason, EventKind, PathFailure, PathReport};
 
 impl Call {
     /// Runs the ICE session and does what it says.
@@ -100,6 +100,7 @@ impl Call {
         if let Stage::Talking(talking) = &self.stage
             && talking.fork() == fork
         {
+            self.restart_selected();
             self.let_bindings_go();
             self.answer_waiting_reinvite(desk, now);
             self.update_offer(desk, now);
@@ -118,6 +119,7 @@ impl Call {
             Stage::Holding(_) => self.hold_failed(desk, now, reason, pairs_tried),
             Stage::Inviting(_) => self.fork_failed(fork),
             Stage::Talking(talking) if talking.fork() == fork => {
+                self.restart_checks_failed();
                 self.talk_path_failed(desk, now);
                 self.answer_waiting_reinvite(desk, now);
             }
@@ -125,7 +127,8 @@ impl Call {
         }
     }
 
-    /// RFC 7675: nothing may be sent any more. While ringing, the ringing ends too.
+    /// RFC 7675: nothing may be sent any more. While ringing, the ringing ends too; a connected
+    /// call tries an ICE restart.
     fn handle_consent_lost(&mut self, desk: &mut Desk, now: Instant, fork: ForkId) {
         let pairs_tried = self.tried(fork);
         let failed = EventKind::PathFailed {
@@ -146,12 +149,7 @@ impl Call {
             }
             Stage::Inviting(_) => self.fork_failed(fork),
             Stage::Talking(talking) if talking.fork() == fork => {
-                let end = End::new(
-                    EndReason::ConsentLost,
-                    EndedBy::Network,
-                    Outcome::NoMediaPath,
-                );
-                self.hang_up_talk(desk, now, end);
+                self.talk_consent_lost(desk, now);
             }
             _ => {}
         }

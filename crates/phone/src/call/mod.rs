@@ -11,6 +11,7 @@ mod inviting;
 mod offer;
 mod offerless;
 mod reinvite;
+mod restart;
 mod talking;
 mod terms;
 
@@ -174,10 +175,14 @@ impl Call {
             | Stage::GatheringToAnswer { gathering, .. } => {
                 gathering.handle_bound(desk, now, request, local)
             }
-            _ => false,
+            _ => self
+                .sockets
+                .as_mut()
+                .is_some_and(|sockets| sockets.handle_bound(desk, now, request, local)),
         };
         if taken {
             self.after_gathering(desk, now);
+            self.after_gathering_again(desk, now);
         }
         taken
     }
@@ -209,6 +214,7 @@ impl Call {
             while let Some(relayed) = self.sockets.as_mut().and_then(MediaSockets::next_relayed) {
                 self.handle_peers(desk, now, relayed.base, relayed.from, &relayed.payload);
             }
+            self.after_gathering_again(desk, now);
             return true;
         }
         self.handle_peers(desk, now, local, from, payload);
@@ -286,6 +292,7 @@ impl Call {
         if let Some(sockets) = &mut self.sockets {
             sockets.handle_timeout(desk, now);
         }
+        self.after_gathering_again(desk, now);
         self.run_ice(desk, now);
     }
 
@@ -400,7 +407,7 @@ impl Call {
             SipEvent::ReinviteAccepted { body, .. } => {
                 self.handle_reinvite_accepted(desk, now, body);
             }
-            SipEvent::ReinviteRefused { .. } => self.handle_reinvite_refused(),
+            SipEvent::ReinviteRefused { .. } => self.handle_reinvite_refused(desk, now),
             _ => {}
         }
     }
@@ -446,7 +453,7 @@ impl Call {
                 (
                     talking.connected(now),
                     talking.figures(),
-                    talking.has_sound(),
+                    talking.has_devices(),
                 )
             }
             _ => (Duration::ZERO, MediaFigures::default(), false),

@@ -68,6 +68,10 @@ impl Call {
         let Stage::Talking(talking) = &mut self.stage else {
             return;
         };
+        if talking.restart.is_offered() {
+            self.handle_answer_to_restart(desk, now, body);
+            return;
+        }
         let Subsequent::Ours { local } =
             std::mem::replace(&mut talking.subsequent, Subsequent::Idle)
         else {
@@ -84,9 +88,10 @@ impl Call {
         talking.renegotiate(desk, now, answer, negotiated);
     }
 
-    pub(super) fn handle_reinvite_refused(&mut self) {
+    pub(super) fn handle_reinvite_refused(&mut self, desk: &mut Desk, now: Instant) {
         if let Stage::Talking(talking) = &mut self.stage {
             talking.subsequent = Subsequent::Idle;
+            self.restart_refused(desk, now);
         }
     }
 
@@ -101,8 +106,7 @@ impl Call {
         let is_ours = matches!(&self.stage, Stage::Talking(talking) if talking.dialog == *dialog);
         let refusal = match body {
             _ if !is_ours => Some(481),
-            // RFC 8839 section 7.5 would have ICE restarted here (docs/deviations.md).
-            None => Some(488),
+            None => self.offer_in_answer(desk, now),
             Some(body) => self.answer_reinvite(desk, now, body),
         };
         if let Some(status) = refusal {
@@ -143,7 +147,15 @@ impl Call {
                         talking.subsequent = Subsequent::Theirs { body };
                         return None;
                     }
-                    Updated::Restart | Updated::NoAgent => return Some(488),
+                    Updated::Restart => {
+                        let description = description.clone();
+                        return self.answer_restart(desk, now, offer, description);
+                    }
+                    Updated::NoRestart => {
+                        self.withdraw_restart(desk, now);
+                        return self.answer_reinvite(desk, now, body);
+                    }
+                    Updated::NoAgent => return Some(488),
                 }
             }
             (Some(_), _) => return Some(488),
@@ -181,7 +193,7 @@ impl Call {
 
 impl Talking {
     /// Takes new terms; the stream goes on where codec and payload types stay.
-    fn renegotiate(
+    pub(super) fn renegotiate(
         &mut self,
         desk: &mut Desk,
         now: Instant,

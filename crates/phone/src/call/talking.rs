@@ -10,6 +10,7 @@ use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 
 use super::inviting::bye;
 use super::offer::components;
+use super::restart::Restart;
 use super::terms::Terms;
 use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
@@ -28,6 +29,9 @@ const LONGEST_CATCH_UP: Duration = Duration::from_millis(200);
 enum Sound {
     /// Not before the proof; `until` is when the patience for it ends.
     Shut { gate: Option<Gate>, until: Instant },
+    /// Consent is lost (RFC 7675): not before a new proof. Microphone and speaker stay open, and
+    /// silence is played.
+    Muted { gate: Option<Gate>, until: Instant },
     /// What the open speaker cost.
     Open { _ring: Ring },
 }
@@ -40,6 +44,8 @@ pub(super) enum Subsequent {
     Ours { local: Box<LocalMedia> },
     /// The peer's waits until our own check of the pair that it selected is done.
     Theirs { body: Vec<u8> },
+    /// Our offer went in the 200 to a re-INVITE without one; the answer comes in the ACK.
+    InAnswer { local: Box<LocalMedia> },
 }
 
 /// The media of a connected call.
@@ -68,6 +74,9 @@ pub(super) struct Talking {
     /// Caller: the user has not been told of the ringing and the answer; the proof is awaited so
     /// long.
     pub(super) untold: Option<Instant>,
+    pub(super) restart: Restart,
+    /// The host has addresses that the peer does not know, and that media is to move to.
+    pub(super) moved: bool,
 }
 
 impl Talking {
@@ -135,14 +144,43 @@ impl Talking {
             subsequent: Subsequent::Idle,
             offer_updated: false,
             untold: None,
+            restart: Restart::Idle,
+            moved: false,
         }
     }
 
     /// The gate that a proof still to come opens.
     pub(super) fn await_proof(&mut self, proof_gate: Option<Gate>) {
-        if let Sound::Shut { gate, .. } = &mut self.sound {
+        if let Sound::Shut { gate, .. } | Sound::Muted { gate, .. } = &mut self.sound {
             *gate = proof_gate;
         }
+    }
+
+    /// Consent is lost: nothing is sent or heard until a new proof, for which the patience begins.
+    pub(super) fn mute(&mut self, ends: Instant) {
+        if self.has_sound() {
+            self.sound = Sound::Muted {
+                gate: None,
+                until: ends,
+            };
+        }
+    }
+
+    /// A new patience for the proof, now that the peer is known to try.
+    pub(super) fn renew_patience(&mut self, ends: Instant) {
+        if let Sound::Shut { until, .. } | Sound::Muted { until, .. } = &mut self.sound {
+            *until = ends;
+        }
+    }
+
+    /// Whether a path stood and was lost.
+    pub(super) fn is_muted(&self) -> bool {
+        matches!(self.sound, Sound::Muted { .. })
+    }
+
+    /// Whether microphone and speaker were opened.
+    pub(super) fn has_devices(&self) -> bool {
+        matches!(self.sound, Sound::Open { .. } | Sound::Muted { .. })
     }
 
     /// The dialog is confirmed: re-INVITEs may be sent.
@@ -236,6 +274,7 @@ impl Talking {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let sound = match &self.sound {
             Sound::Shut { until, .. } => *until,
+            Sound::Muted { until, .. } => self.next_play.min(*until),
             Sound::Open { .. } => self.next_play,
         };
         let stream = self.terms().and_then(|terms| terms.stream.poll_timeout());
@@ -244,6 +283,7 @@ impl Talking {
             Some(self.next_stats),
             self.hang_up_at,
             self.untold,
+            self.restart.poll_timeout(),
         ];
         own.into_iter().flatten().chain(stream).min()
     }
@@ -251,15 +291,17 @@ impl Talking {
     /// The frames that are due, one every 20 ms; silence where nothing came.
     fn due_frames(&mut self, now: Instant) -> Vec<Frame> {
         let mut due = Vec::new();
-        if !self.has_sound() {
+        if !self.has_devices() {
             return due;
         }
+        let open = self.has_sound();
         if now > self.next_play + LONGEST_CATCH_UP {
             self.next_play = now;
         }
         while self.next_play <= now {
             self.next_play += FRAME_TIME;
-            let played = self.terms_mut().and_then(|terms| terms.stream.playout(now));
+            let terms = self.terms_mut().filter(|_| open);
+            let played = terms.and_then(|terms| terms.stream.playout(now));
             due.push(played.unwrap_or([0; FRAME]));
         }
         due
@@ -326,10 +368,11 @@ impl Talking {
 
 impl Call {
     pub(super) fn talking_timeout(&mut self, desk: &mut Desk, now: Instant) {
+        self.restart_timeout(desk, now);
         let Stage::Talking(talking) = &mut self.stage else {
             return;
         };
-        if let Sound::Shut { until, .. } = talking.sound
+        if let Sound::Shut { until, .. } | Sound::Muted { until, .. } = talking.sound
             && now >= until
         {
             self.end_unproven(desk, now);
@@ -404,7 +447,8 @@ impl Call {
         let Stage::Talking(talking) = &mut self.stage else {
             return;
         };
-        let Sound::Shut { gate, .. } = &mut talking.sound else {
+        let was_muted = talking.is_muted();
+        let (Sound::Shut { gate, .. } | Sound::Muted { gate, .. }) = &mut talking.sound else {
             return;
         };
         if talking.fork != fork {
@@ -413,9 +457,11 @@ impl Call {
         if let Some(Ok(ring)) = gate.take().map(|gate| gate.open(proof)) {
             let opened = open_sound(self.key, &ring);
             talking.sound = Sound::Open { _ring: ring };
-            talking.next_play = now;
-            self.tell_untold(desk, now, true);
-            desk.out(opened);
+            if !was_muted {
+                talking.next_play = now;
+                self.tell_untold(desk, now, true);
+                desk.out(opened);
+            }
         }
     }
 
@@ -439,6 +485,15 @@ impl Call {
     }
 
     fn end_unproven(&mut self, desk: &mut Desk, now: Instant) {
+        if matches!(&self.stage, Stage::Talking(talking) if talking.is_muted()) {
+            let end = End::new(
+                EndReason::ConsentLost,
+                EndedBy::Network,
+                Outcome::NoMediaPath,
+            );
+            self.hang_up_talk(desk, now, end);
+            return;
+        }
         let end = End::new(EndReason::NoMediaPath, EndedBy::Local, Outcome::NoMediaPath);
         self.hang_up_talk(desk, now, end.with_status(200));
     }
@@ -500,6 +555,10 @@ impl Call {
             return;
         };
         if talking.dialog != *dialog {
+            return;
+        }
+        if matches!(talking.subsequent, Subsequent::InAnswer { .. }) {
+            self.handle_answer_to_restart(desk, now, body);
             return;
         }
         talking.confirm();

@@ -40,6 +40,8 @@ const SHUT_DOWN_MAX: Duration = Duration::from_secs(8);
 const DATAGRAM_MAX: usize = 65_535;
 /// How many datagrams of one socket are read before the others get their turn.
 const BATCH: usize = 64;
+/// How often the host's addresses are looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// How long the driver sleeps when nothing is due.
 const NOTHING_DUE: Duration = Duration::from_secs(3600);
 
@@ -185,6 +187,9 @@ struct Driver<E> {
     buffer: Vec<u8>,
     once: bool,
     end: End,
+    /// The addresses that the user named, and no others.
+    named: Vec<IpAddr>,
+    next_look: Instant,
 }
 
 impl<E: FnMut(DriverEvent)> Driver<E> {
@@ -197,7 +202,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         let interfaces = interfaces::list(&named)?;
         let mut sockets = Sockets::default();
         let tls = Tls::new(config.tls_ca.as_deref())?;
-        let mut connections = Connections::new(inbox.clone(), named, tls);
+        let mut connections = Connections::new(inbox.clone(), named.clone(), tls);
         let sip = bind_sip(&config, &mut sockets)?;
         Sounds::check(&config.sound)?;
         let mut seed = [0; 32];
@@ -245,6 +250,8 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             buffer: vec![0; DATAGRAM_MAX],
             once: config.once,
             end: End::Open,
+            named,
+            next_look: now + LOOK_AROUND,
         };
         driver.drain();
         Ok(driver)
@@ -263,16 +270,37 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             End::By(limit) => Some(limit),
             End::Open | End::Now => None,
         };
-        [self.phone.poll_timeout(), self.sounds.poll_timeout(), limit]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or_else(|| Instant::now() + NOTHING_DUE)
+        let look = Some(self.next_look);
+        [
+            self.phone.poll_timeout(),
+            self.sounds.poll_timeout(),
+            limit,
+            look,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or_else(|| Instant::now() + NOTHING_DUE)
+    }
+
+    /// Looks whether the host's addresses have changed.
+    fn look_around(&mut self, now: Instant) {
+        self.next_look = now + LOOK_AROUND;
+        match interfaces::list(&self.named) {
+            Ok(interfaces) => {
+                self.phone.handle_interfaces(now, interfaces);
+                self.drain();
+            }
+            Err(error) => tracing::debug!(%error, "the interfaces could not be listed"),
+        }
     }
 
     /// Everything that is due by now.
     fn handle_time(&mut self) {
         let now = Instant::now();
+        if now >= self.next_look {
+            self.look_around(now);
+        }
         while let Some((call, frame)) = self.sounds.poll_captured(now) {
             self.phone.handle_captured(now, call, &frame);
             self.drain();

@@ -62,6 +62,21 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Whether [`Self::reinvite`] would be taken now.
+    pub fn may_reinvite(&mut self, dialog: &DialogId) -> bool {
+        self.session(dialog).is_some_and(|session| {
+            let parts = (&session.standing, &session.change, &session.retry);
+            matches!(parts, (Standing::Confirmed, Change::Idle, None))
+        })
+    }
+
+    /// Gives up an offer of ours that met the peer's (491) and waits to be sent again.
+    pub fn withdraw_reinvite(&mut self, dialog: &DialogId) {
+        if let Some(session) = self.session(dialog) {
+            session.retry = None;
+        }
+    }
+
     pub(super) fn send_reinvite(&mut self, now: Instant, id: &DialogId, body: Vec<u8>) {
         let key = self.client_key(&Method::Invite);
         let Some(session) = self.session(id) else {

@@ -87,6 +87,14 @@ impl Endpoint {
         self.config.addresses = addresses;
     }
 
+    /// Closes every connection: an address of ours is gone, and those that left from it will never
+    /// carry anything again. New ones are opened as they are needed.
+    pub fn close_connections(&mut self, now: Instant) {
+        for connection in self.connections.ids() {
+            self.drop_connection(now, connection);
+        }
+    }
+
     /// The Call-ID of a call.
     pub fn call_id(&self, call: CallHandle) -> Option<&str> {
         self.calls.get(&call).map(|call| call.call_id.as_str())

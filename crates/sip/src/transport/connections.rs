@@ -223,6 +223,11 @@ impl Connections {
         }
     }
 
+    /// All of them.
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
+        self.table.keys().copied().collect()
+    }
+
     /// Whether it is open or about to be.
     pub(crate) fn is_alive(&self, id: ConnectionId) -> bool {
         self.table.contains_key(&id)

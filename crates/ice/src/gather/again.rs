@@ -1,0 +1,59 @@
+//! Gathering again in the middle of a call, for an ICE restart: on the sockets that still stand and
+//! on new ones. What is relayed meanwhile goes on.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Base, GatherConfig, Gatherer, MOST_RELAYS, questions};
+use crate::turn::Relay;
+
+impl Gatherer {
+    /// Gathers again on these sockets, the ones that still stand among them. An allocation of a
+    /// socket that stands is kept, and its relayed candidate is gathered again (RFC 8445 section
+    /// 9: a restart may use the same candidates); one that was refused is asked for anew; those of
+    /// other sockets are forgotten, and the server's own clock ends them.
+    pub fn gather_again(&mut self, now: Instant, config: GatherConfig, bases: Vec<Base>) {
+        self.questions = questions(&config.stun_servers, &bases, now);
+        let mut before = std::mem::take(&mut self.relays);
+        for server in config.turn_servers {
+            let of_family = |base: &&Base| base.address.is_ipv4() == server.address.is_ipv4();
+            for base in bases.iter().filter(of_family) {
+                let known = before.iter().position(|relay| {
+                    relay.base().address == base.address && relay.server() == server.address
+                });
+                let mut kept = known
+                    .map(|index| before.swap_remove(index))
+                    .filter(|relay| !relay.is_closed());
+                if let Some(relay) = &mut kept {
+                    relay.set_base(*base);
+                }
+                self.relays
+                    .push(kept.unwrap_or_else(|| Relay::new(*base, server.clone(), now)));
+            }
+        }
+        self.relays.truncate(MOST_RELAYS);
+        self.bases = bases;
+        self.relay_only = config.relay_only;
+        self.patience_ends = now + config.patience;
+        self.pacing = config.pacing;
+        self.finished = false;
+        self.finish_if_settled();
+    }
+
+    /// The socket that packets from a base leave by: a relayed candidate's base is the candidate
+    /// itself (RFC 8445 section 5.1.1.2), and the server sees the socket.
+    pub fn socket_of(&self, base: SocketAddr) -> SocketAddr {
+        self.relays
+            .iter()
+            .find(|relay| relay.relayed() == Some(base))
+            .map_or(base, |relay| relay.base().address)
+    }
+
+    /// The relayed candidates of a socket.
+    pub fn relayed_of(&self, socket: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        self.relays
+            .iter()
+            .filter(move |relay| relay.base().address == socket)
+            .filter_map(Relay::relayed)
+    }
+}

@@ -1,0 +1,146 @@
+//! Gathering in the middle of a call, for an ICE restart: on the sockets that still stand, and on
+//! new ones where the host has new addresses.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use ringtrue_ice::{Base, ComponentId, GatherConfig};
+
+use super::{MediaSockets, Wanted, preference};
+use crate::desk::Desk;
+use crate::io::BindRequest;
+
+/// Candidates on their way.
+#[derive(Debug)]
+pub(super) struct Again {
+    started: Instant,
+    wanted: Vec<Wanted>,
+    /// Whether the servers are asked, or the sockets are still awaited.
+    asking: bool,
+}
+
+impl Again {
+    pub(super) fn poll_timeout(&self, desk: &Desk) -> Option<Instant> {
+        (!self.asking).then(|| self.started + desk.settings.gather_patience)
+    }
+}
+
+impl MediaSockets {
+    /// Closes the sockets whose address the host has no longer; gives their addresses, and those of
+    /// the relayed candidates that were reached from them.
+    pub(crate) fn close_vanished(&mut self, desk: &mut Desk) -> Vec<SocketAddr> {
+        let addresses = desk.media_addresses();
+        let (kept, vanished): (Vec<Base>, Vec<Base>) = self
+            .bases
+            .drain(..)
+            .partition(|base| addresses.contains(&base.address.ip()));
+        self.bases = kept;
+        super::close_all(desk, &vanished);
+        let mut gone: Vec<_> = vanished.into_iter().map(|base| base.address).collect();
+        for socket in gone.clone() {
+            gone.extend(self.keeper.relayed_of(socket));
+        }
+        gone
+    }
+
+    /// Whether the host has an address without a socket here that is preferred to this one.
+    pub(crate) fn lacks_better_than(&self, desk: &Desk, used: Option<IpAddr>) -> bool {
+        let has_socket = |ip: IpAddr| self.bases.iter().any(|base| base.address.ip() == ip);
+        desk.media_addresses()
+            .into_iter()
+            .take_while(|ip| Some(*ip) != used)
+            .any(|ip| !has_socket(ip))
+    }
+
+    /// Begins to gather anew.
+    pub(crate) fn gather_again(&mut self, desk: &mut Desk, now: Instant) {
+        let components: &[ComponentId] = if self.rtcp {
+            &[ComponentId::Rtp, ComponentId::Rtcp]
+        } else {
+            &[ComponentId::Rtp]
+        };
+        let mut wanted = Vec::new();
+        for (rank, address) in desk.media_addresses().into_iter().enumerate() {
+            for component in components {
+                let known = self
+                    .bases
+                    .iter_mut()
+                    .find(|base| base.address.ip() == address && base.component == *component);
+                match known {
+                    Some(base) => base.local_preference = preference(rank),
+                    None => wanted.push(Wanted {
+                        request: desk.bind(address),
+                        component: *component,
+                        local_preference: preference(rank),
+                    }),
+                }
+            }
+        }
+        self.again = Some(Again {
+            started: now,
+            wanted,
+            asking: false,
+        });
+        self.proceed_again(desk, now);
+    }
+
+    /// Takes the answer to a bind wish; false when the wish was not ours.
+    pub(crate) fn handle_bound(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        request: BindRequest,
+        local: Option<SocketAddr>,
+    ) -> bool {
+        let Some(again) = &mut self.again else {
+            return false;
+        };
+        let Some(index) = again.wanted.iter().position(|wish| wish.request == request) else {
+            return false;
+        };
+        let wish = again.wanted.swap_remove(index);
+        self.bases.extend(local.map(|address| Base {
+            address,
+            component: wish.component,
+            local_preference: wish.local_preference,
+        }));
+        self.proceed_again(desk, now);
+        true
+    }
+
+    /// Whether RTCP has sockets of its own.
+    pub(crate) fn has_rtcp(&self) -> bool {
+        self.rtcp
+    }
+
+    /// Whether candidates are being gathered anew.
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Goes on as far as what is known allows; what was gathered takes the place of what was
+    /// gathered before.
+    pub(super) fn proceed_again(&mut self, desk: &mut Desk, now: Instant) {
+        let Some(again) = &mut self.again else {
+            return;
+        };
+        let ends = again.started + desk.settings.gather_patience;
+        if !again.asking && (again.wanted.is_empty() || now >= ends) {
+            again.asking = true;
+            let config = GatherConfig {
+                stun_servers: desk.servers.stun(),
+                turn_servers: desk.servers.turn(),
+                relay_only: desk.settings.relay_only,
+                patience: ends.saturating_duration_since(now),
+                ..GatherConfig::default()
+            };
+            self.keeper.gather_again(now, config, self.bases.clone());
+            self.keeper.handle_timeout(now, &mut desk.pacer);
+            self.flush(desk);
+        }
+        if self.again.as_ref().is_some_and(|again| again.asking) && self.keeper.is_finished() {
+            self.gathered = self.keeper.gathered().keeping(&self.gathered);
+            self.again = None;
+        }
+    }
+}

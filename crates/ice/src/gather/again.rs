@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Base, GatherConfig, Gatherer, MOST_RELAYS, questions};
+use super::questions::all_questions;
+use super::{Base, GatherConfig, Gatherer, MOST_RELAYS};
 use crate::turn::Relay;
 
 impl Gatherer {
@@ -13,7 +14,7 @@ impl Gatherer {
     /// 9: a restart may use the same candidates); one that was refused is asked for anew; those of
     /// other sockets are forgotten, and the server's own clock ends them.
     pub fn gather_again(&mut self, now: Instant, config: GatherConfig, bases: Vec<Base>) {
-        self.questions = questions(&config.stun_servers, &bases, now);
+        self.questions = all_questions(&config.stun_servers, &bases, now);
         let mut before = std::mem::take(&mut self.relays);
         for server in config.turn_servers {
             let of_family = |base: &&Base| base.address.is_ipv4() == server.address.is_ipv4();

@@ -1,7 +1,8 @@
 //! The gatherer against servers that answer, lie, lose or stay silent.
 
+use super::questions::MOST_QUESTIONS;
 use super::*;
-use crate::stun::Binding;
+use crate::candidate::{Candidate, CandidateType};
 
 fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()

@@ -1,0 +1,102 @@
+//! From what the servers said to candidates.
+
+use std::net::SocketAddr;
+
+use super::gathered::{Foundations, Gathered, LocalCandidate, local_candidate};
+use super::questions::QuestionState;
+use super::{Base, Gatherer};
+use crate::candidate::CandidateType;
+
+impl Gatherer {
+    /// What is known by now; complete when [`Self::is_finished`].
+    pub fn gathered(&self) -> Gathered {
+        let mut foundations = Foundations::default();
+        let mut locals = Vec::new();
+        if !self.relay_only {
+            self.add_direct(&mut locals, &mut foundations);
+        }
+        self.add_relayed(&mut locals, &mut foundations);
+        locals.sort_by_key(|local| {
+            let candidate = &local.candidate;
+            (candidate.component, std::cmp::Reverse(candidate.priority))
+        });
+        Gathered { locals }
+    }
+
+    fn add_direct(&self, locals: &mut Vec<LocalCandidate>, foundations: &mut Foundations) {
+        for base in &self.bases {
+            locals.push(local_candidate(
+                base,
+                CandidateType::Host,
+                base.address,
+                foundations.of(CandidateType::Host, base.address.ip(), None),
+            ));
+        }
+        let asked = self
+            .questions
+            .iter()
+            .filter_map(|question| match question.state {
+                QuestionState::Answered { mapped, .. } => {
+                    Some((question.base, question.server, mapped))
+                }
+                _ => None,
+            });
+        // RFC 8656 section 7.3: an allocation tells what a Binding response would.
+        let told = self
+            .relays
+            .iter()
+            .filter_map(|relay| Some((*relay.base(), relay.server(), relay.mapped()?)));
+        for (base, server, mapped) in asked.chain(told) {
+            // RFC 8445 section 5.1.3: same address and same base: redundant.
+            let redundant = locals.iter().any(|local: &LocalCandidate| {
+                local.candidate.address == mapped && local.base == base.address
+            });
+            if !redundant {
+                let kind = CandidateType::ServerReflexive;
+                let foundation = foundations.of(kind, base.address.ip(), Some(server.ip()));
+                locals.push(local_candidate(&base, kind, mapped, foundation));
+            }
+        }
+    }
+
+    /// A relayed candidate is its own base (RFC 8445 section 5.1.1.2).
+    fn add_relayed(&self, locals: &mut Vec<LocalCandidate>, foundations: &mut Foundations) {
+        let mut of_base: Vec<(SocketAddr, u16)> = Vec::new();
+        for relay in &self.relays {
+            let Some(relayed) = relay.relayed() else {
+                continue;
+            };
+            let base = relay.base();
+            let rank = match of_base.iter_mut().find(|known| known.0 == base.address) {
+                Some(known) => {
+                    known.1 += 1;
+                    known.1
+                }
+                None => {
+                    of_base.push((base.address, 0));
+                    0
+                }
+            };
+            let kind = CandidateType::Relayed;
+            let foundation = foundations.of(kind, relayed.ip(), Some(relay.server().ip()));
+            // RFC 8445 section 5.1.2.1: no two candidates have one priority, so those of the
+            // second server stand behind all of the first.
+            let step = u16::try_from(self.bases.len()).unwrap_or(u16::MAX);
+            let relayed_base = Base {
+                address: relayed,
+                component: base.component,
+                local_preference: base
+                    .local_preference
+                    .saturating_sub(rank.saturating_mul(step)),
+            };
+            let mut local = local_candidate(&relayed_base, kind, relayed, foundation);
+            // RFC 8839 section 5.1 wants the mapped address there; or no address at all, when
+            // none is to be told.
+            local.candidate.related = match relay.mapped() {
+                Some(mapped) if !self.relay_only => Some(mapped),
+                _ => Some(SocketAddr::from(([0, 0, 0, 0], 9))),
+            };
+            locals.push(local);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The requests of one allocation: sent, repeated, answered (RFC 8656 sections 7 to 12).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::message::{self, Challenge, Wish};
+use super::{KEEPALIVE, MOST_ALLOCATIONS, Relay, State, refresh_after};
+use crate::seed::Randomness;
+use crate::stun::TransactionId;
+
+/// No request is repeated sooner.
+const SHORTEST_RTO: Duration = Duration::from_millis(100);
+/// A request is sent so often (RFC 8489 section 6.2.1).
+const MOST_SENDINGS: u32 = 7;
+/// A request whose nonce is called stale so often is given up.
+const MOST_CHALLENGES: u32 = 4;
+/// Transactions of the first request that may still be answered.
+const MOST_IDS: usize = 8;
+
+const UNAUTHENTICATED: u16 = 401;
+const ALLOCATION_MISMATCH: u16 = 437;
+const STALE_NONCE: u16 = 438;
+
+/// A request without an answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// One, but several for the request that asks for the challenge.
+    pub(super) ids: VecDeque<TransactionId>,
+    pub(super) wish: Wish,
+    pub(super) payload: Vec<u8>,
+    pub(super) at: Instant,
+    pub(super) sent: Instant,
+    pub(super) interval: Duration,
+    pub(super) sendings: u32,
+    pub(super) challenges: u32,
+}
+
+impl Relay {
+    pub(super) fn request(&mut self, now: Instant, wish: Wish, randomness: &mut Randomness) {
+        let id = TransactionId(randomness.transaction_id());
+        let challenge = self.challenge.as_ref();
+        let Some(payload) = message::request(id, wish, &self.server, challenge) else {
+            // A user name or realm that no message can carry.
+            self.state = State::Closed;
+            return;
+        };
+        self.push(payload.clone());
+        self.pending.push(Pending {
+            ids: VecDeque::from([id]),
+            wish,
+            payload,
+            at: now + self.rto,
+            sent: now,
+            interval: self.rto,
+            sendings: 1,
+            challenges: 0,
+        });
+    }
+
+    pub(super) fn take(&mut self, id: TransactionId) -> Option<Pending> {
+        let index = self
+            .pending
+            .iter()
+            .position(|pending| pending.ids.contains(&id))?;
+        Some(self.pending.swap_remove(index))
+    }
+
+    /// RFC 8489 section 6.2.1 leaves the RTO to a measured round trip; only what was sent once
+    /// measures one.
+    pub(super) fn measure(&mut self, now: Instant, pending: &Pending) {
+        if pending.sendings == 1 {
+            let rtt = now.saturating_duration_since(pending.sent);
+            self.rto = (rtt * 2).max(SHORTEST_RTO);
+        }
+    }
+
+    pub(super) fn granted(
+        &mut self,
+        now: Instant,
+        wish: Wish,
+        (relayed, mapped): (Option<SocketAddr>, Option<SocketAddr>),
+        lifetime: Option<Duration>,
+    ) {
+        match wish {
+            Wish::Allocate { .. } => {
+                let Some(relayed) = relayed else {
+                    self.state = State::Closed;
+                    return;
+                };
+                self.state = State::Allocated;
+                self.attempts = 0;
+                self.relayed.get_or_insert(relayed);
+                self.mapped = self.mapped.or(mapped);
+                self.refresh = now + refresh_after(lifetime);
+            }
+            Wish::Refresh { .. } => self.refresh = now + refresh_after(lifetime),
+            Wish::Permit(_) => {}
+            Wish::Bind { channel, .. } => {
+                let bound = self
+                    .channels
+                    .iter_mut()
+                    .find(|known| known.number == channel);
+                if let Some(bound) = bound {
+                    bound.ready = true;
+                }
+            }
+        }
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        pending: Pending,
+        code: u16,
+        challenge: Option<Challenge>,
+        randomness: &mut Randomness,
+    ) {
+        // RFC 8489 section 9.2.5: the first 401 asks for the credentials, a later one refuses them.
+        let asks = code == STALE_NONCE || (code == UNAUTHENTICATED && self.challenge.is_none());
+        if let (true, Some(challenge)) = (asks, challenge)
+            && pending.challenges < MOST_CHALLENGES
+        {
+            self.challenge = Some(challenge);
+            self.request(now, pending.wish, randomness);
+            if let Some(again) = self.pending.last_mut() {
+                again.challenges = pending.challenges + 1;
+            }
+            return;
+        }
+        match pending.wish {
+            Wish::Allocate { .. } => self.state = State::Closed,
+            _ if code == ALLOCATION_MISMATCH => self.lost(now),
+            Wish::Refresh { .. } => self.lost(now),
+            Wish::Permit(ip) => {
+                let peer = self.peers.iter_mut().find(|peer| peer.ip == ip);
+                if let Some(peer) = peer {
+                    peer.refused = true;
+                }
+            }
+            Wish::Bind { channel, .. } => {
+                let known = self
+                    .channels
+                    .iter_mut()
+                    .find(|known| known.number == channel);
+                if let Some(known) = known {
+                    known.ready = false;
+                    known.refused = true;
+                }
+            }
+        }
+    }
+
+    pub(super) fn repeat(&mut self, now: Instant, randomness: &mut Randomness) {
+        let (due, waiting): (Vec<_>, _) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|pending| pending.at <= now);
+        self.pending = waiting;
+        for mut pending in due {
+            if pending.sendings >= MOST_SENDINGS {
+                self.unanswered(now, pending.wish);
+                continue;
+            }
+            // What asks for the challenge changes nothing, so it can be asked anew; the others
+            // are the same transaction, or a lost answer would make an allocation of its own.
+            if self.challenge.is_none() {
+                let id = TransactionId(randomness.transaction_id());
+                if let Some(payload) = message::request(id, pending.wish, &self.server, None) {
+                    pending.payload = payload;
+                    pending.ids.push_back(id);
+                    if pending.ids.len() > MOST_IDS {
+                        pending.ids.pop_front();
+                    }
+                }
+            }
+            pending.sendings += 1;
+            pending.interval *= 2;
+            pending.at = now + pending.interval;
+            self.push(pending.payload.clone());
+            self.pending.push(pending);
+        }
+    }
+
+    fn unanswered(&mut self, now: Instant, wish: Wish) {
+        match wish {
+            Wish::Allocate { .. } if self.attempts < MOST_ALLOCATIONS => {
+                self.state = State::Asking {
+                    at: now + KEEPALIVE,
+                };
+            }
+            Wish::Allocate { .. } => self.state = State::Closed,
+            Wish::Refresh { .. } => self.lost(now),
+            Wish::Permit(ip) => self.peers.retain(|peer| peer.ip != ip),
+            Wish::Bind { channel, .. } => {
+                self.channels.retain(|known| known.number != channel);
+            }
+        }
+    }
+}

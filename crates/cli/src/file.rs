@@ -1,6 +1,7 @@
 //! The settings file. `config/ringtrue.toml` is its documentation.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Section {
     pub relay_only: Option<bool>,
     /// Addresses to bind to.
     pub bind: Option<Vec<Bind>>,
+    /// DNS servers.
+    pub dns: Option<Vec<DnsServer>>,
     /// Whether ICE is used.
     pub ice: Option<Ice>,
     /// When it rings.
@@ -113,6 +116,9 @@ text_value!(
     /// An address to bind to.
     Bind(ringtrue_phone::driver::BindAddress), parse_bind);
 text_value!(
+    /// A DNS server.
+    DnsServer(SocketAddr), parse_dns_server);
+text_value!(
 /// The name of a codec.
 CodecName(ringtrue_media::Codec), |text| {
     text.parse().map_err(|error: ringtrue_media::UnknownCodec| error.to_string())
@@ -120,6 +126,19 @@ CodecName(ringtrue_media::Codec), |text| {
 text_value!(
     /// How calls are answered.
     Answer(ringtrue_phone::settings::AnswerWhen), parse_answer);
+
+/// An address with or without a port.
+fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
+    const DNS_PORT: u16 = 53;
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match (bare.unwrap_or(text).parse(), text.parse::<SocketAddr>()) {
+        (Ok(ip), _) => Ok(SocketAddr::new(ip, DNS_PORT)),
+        (_, Ok(server)) if server.port() != 0 => Ok(server),
+        _ => Err("expected the address of a DNS server, as 192.0.2.53 or [::1]:5353".to_owned()),
+    }
+}
 
 fn parse_span(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "expected a time with its unit, as 10s or 20ms";
@@ -237,6 +256,7 @@ impl Section {
             turn_password: self.turn_password.or(other.turn_password),
             relay_only: self.relay_only.or(other.relay_only),
             bind: self.bind.or(other.bind),
+            dns: self.dns.or(other.dns),
             ice: self.ice.or(other.ice),
             ring: self.ring.or(other.ring),
             patience: self.patience.or(other.patience),
@@ -315,6 +335,7 @@ mod tests {
             all.turn_password.is_some(),
             all.relay_only.is_some(),
             all.bind.is_some(),
+            all.dns.is_some(),
             all.ice.is_some(),
             all.ring.is_some(),
             all.patience.is_some(),
@@ -327,7 +348,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 21]);
+        assert_eq!(everything, [true; 22]);
     }
 
     #[test]
@@ -356,6 +377,8 @@ mod tests {
             "stun = [\"a b\"]",
             "codecs = [\"mp3\"]",
             "bind = [\"eth0\"]",
+            "dns = [\"dns.example.org\"]",
+            "dns = [\"192.0.2.53:0\"]",
             "account = \"work\"",
             "default-account = 1",
             "aor = ",
@@ -384,6 +407,16 @@ mod tests {
             error.contains("play") && error.contains("home, work"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn dns_servers_have_a_port_or_the_usual_one() {
+        let read = |text: &str| parse_dns_server(text).map(|server| server.to_string());
+        assert_eq!(read("192.0.2.53").as_deref(), Ok("192.0.2.53:53"));
+        assert_eq!(read("127.0.0.1:5353").as_deref(), Ok("127.0.0.1:5353"));
+        assert_eq!(read("::1").as_deref(), Ok("[::1]:53"));
+        assert_eq!(read("[::1]").as_deref(), Ok("[::1]:53"));
+        assert_eq!(read("[::1]:5353").as_deref(), Ok("[::1]:5353"));
     }
 
     #[test]

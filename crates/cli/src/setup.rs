@@ -2,6 +2,7 @@
 //! The command line comes first, then the environment, the account, the top of the file.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringtrue_media::audio::{AudioError, AudioInput, AudioOutput};
@@ -100,6 +101,7 @@ pub fn call(args: CallArgs) -> Result<DriverConfig, SetupError> {
         default_port: 0,
         accept_tcp: false,
         tls_ca: None,
+        dns: dns(&section),
         sound: sound(&args.phone, &section)?,
         target: Some(args.target),
         once: true,
@@ -132,6 +134,7 @@ pub fn listen(args: ListenArgs) -> Result<DriverConfig, SetupError> {
         default_port: SIP_PORT,
         accept_tcp: true,
         tls_ca: None,
+        dns: dns(&section),
         sound: sound(&args.phone, &section)?,
         target: None,
         once: args.once,
@@ -275,6 +278,11 @@ fn bind(args: &PhoneArgs, section: &Section) -> Vec<BindAddress> {
         }
     }
     distinct
+}
+
+fn dns(section: &Section) -> Vec<SocketAddr> {
+    let servers = section.dns.iter().flatten();
+    servers.map(|server| server.0).collect()
 }
 
 fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringtrue_phone::{
-    CallKey, Connection, EventKind, Frame, Interface, Output, Phone, PhoneEvent, Settings,
-    SettingsError,
+    CallKey, Connection, EventKind, Frame, Interface, LookupResult, Output, Phone, PhoneEvent,
+    ResolveQuery, Settings, SettingsError,
 };
-use ringtrue_testnet::{Delivery, HostId, Node, Outbox, StreamId, Wish, World};
+use ringtrue_testnet::{Delivery, HostId, NameService, Node, Outbox, StreamId, Wish, World};
 
 /// The port of SIP.
 const SIP_PORT: u16 = 5060;
@@ -40,6 +40,9 @@ pub struct VirtualPhone {
     /// The call whose microphone is open, and when it takes its next frame.
     microphone: Option<(CallKey, Instant)>,
     streams: HashMap<StreamId, Connection>,
+    names: NameService,
+    /// Look-ups under way: when the answer comes, and what it is.
+    lookups: Vec<(Instant, ResolveQuery, LookupResult)>,
     events: Vec<PhoneEvent>,
     played: Vec<Played>,
 }
@@ -80,9 +83,17 @@ impl VirtualPhone {
             next_media_port: FIRST_MEDIA_PORT,
             microphone: None,
             streams: HashMap::new(),
+            names: NameService::new(),
+            lookups: Vec::new(),
             events: Vec::new(),
             played: Vec::new(),
         })
+    }
+
+    /// The same, asking this name service; without it no name is known.
+    pub fn with_names(mut self, names: NameService) -> Self {
+        self.names = names;
+        self
     }
 
     /// The host's addresses are these from now on; the first of each family is where the default
@@ -159,14 +170,29 @@ impl VirtualPhone {
                     out.close(stream);
                 }
             }
-            // The virtual Internet has addresses only, as the laboratory has.
-            Output::Resolve { query, .. } => self.phone.handle_resolved(now, query, Vec::new()),
+            Output::Resolve { query, name, kind } => {
+                if let Some((delay, result)) = self.names.look_up(&name, kind) {
+                    self.lookups.push((now + delay, query, result));
+                    self.resolve(now);
+                }
+            }
             Output::OpenSound { call } => self.microphone = Some((call, now)),
             Output::CloseSound { .. } => self.microphone = None,
             Output::Play { frame, .. } => self.played.push(Played { at: now, frame }),
             Output::Event(event) => self.events.push(event),
             // Media sockets need no closing here: ports are never used twice.
             _ => {}
+        }
+    }
+
+    /// Hands over the answers that have come.
+    fn resolve(&mut self, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.lookups)
+            .into_iter()
+            .partition(|(at, ..)| *at <= now);
+        self.lookups = later;
+        for (_, query, result) in due {
+            self.phone.handle_resolved(now, query, result);
         }
     }
 
@@ -247,6 +273,7 @@ impl Node for VirtualPhone {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.resolve(now);
         self.phone.handle_timeout(now);
         self.speak(now);
     }
@@ -257,6 +284,7 @@ impl Node for VirtualPhone {
             .poll_timeout()
             .into_iter()
             .chain(microphone)
+            .chain(self.lookups.iter().map(|(at, ..)| *at))
             .min()
     }
 

@@ -11,7 +11,7 @@ use ringtrue_sip::{Endpoint, QueryId};
 
 use crate::event::{CallRef, EventKind, PhoneEvent};
 use crate::identity::local_addresses;
-use crate::io::{BindRequest, Interface, Output, ResolveQuery};
+use crate::io::{BindRequest, Interface, LookupResult, Output, RecordKind, Records, ResolveQuery};
 use crate::settings::{IceUse, Login, RingWhen, Settings};
 
 /// The port of STUN and TURN over UDP (RFC 8489 section 18.6, RFC 8656 section 18).
@@ -171,7 +171,8 @@ impl Desk {
         self.servers.pending.insert(query, wanted);
         self.out(Output::Resolve {
             query,
-            host: host.to_owned(),
+            name: host.to_owned(),
+            kind: RecordKind::Address,
         });
     }
 }
@@ -250,12 +251,14 @@ impl IceServers {
     pub(crate) fn handle_resolved(
         &mut self,
         query: ResolveQuery,
-        addresses: &[IpAddr],
+        result: &LookupResult,
     ) -> Option<QueryId> {
         if query.0 & Self::OWN == 0 {
             return Some(QueryId(query.0));
         }
-        if let Some(wanted) = self.pending.remove(&query) {
+        if let (Some(wanted), Ok(Records::Addresses(addresses))) =
+            (self.pending.remove(&query), result)
+        {
             // One address of each family: more would only ask the same server twice.
             let v4 = addresses.iter().find(|ip| ip.is_ipv4());
             let v6 = addresses.iter().find(|ip| ip.is_ipv6());

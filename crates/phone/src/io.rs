@@ -17,6 +17,10 @@ pub struct BindRequest(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Connection(pub u64);
 
+pub use ringtrue_sip::dns::{
+    LookupError, LookupResult, NaptrRecord, RecordKind, Records, SrvRecord,
+};
+
 /// One name that is being resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResolveQuery(pub u64);
@@ -86,12 +90,14 @@ pub enum Output {
         /// The connection.
         connection: Connection,
     },
-    /// Resolve a host name to addresses (A and AAAA); answer with `handle_resolved`.
+    /// Look a name up in the DNS, once; answer with `handle_resolved`.
     Resolve {
         /// Which query this is.
         query: ResolveQuery,
-        /// The name.
-        host: String,
+        /// The name, without a final dot.
+        name: String,
+        /// What is asked for.
+        kind: RecordKind,
     },
     /// Open microphone and speaker for a call: from now on call
     /// [`Phone::handle_captured`](crate::Phone::handle_captured) every 20 ms.

@@ -24,6 +24,9 @@ pub mod settings;
 
 pub use event::{CallRef, EventKind, PhoneEvent};
 pub use identity::{CallError, SettingsError};
-pub use io::{BindRequest, CallKey, Connection, Frame, Interface, Output, ResolveQuery};
+pub use io::{
+    BindRequest, CallKey, Connection, Frame, Interface, LookupError, LookupResult, NaptrRecord,
+    Output, RecordKind, Records, ResolveQuery, SrvRecord,
+};
 pub use phone::Phone;
 pub use settings::Settings;

@@ -1,7 +1,7 @@
 //! The phone: everything that comes in finds its call here.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use rand::{RngExt, SeedableRng};
@@ -15,7 +15,9 @@ use crate::desk::Desk;
 use crate::event::EventKind;
 use crate::gathering::{Gathering, MediaSockets};
 use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
-use crate::io::{BindRequest, CallKey, Connection, Frame, Interface, Output, ResolveQuery};
+use crate::io::{
+    BindRequest, CallKey, Connection, Frame, Interface, LookupResult, Output, ResolveQuery,
+};
 use crate::settings::Settings;
 
 /// For how long we register, in seconds.
@@ -269,10 +271,10 @@ impl Phone {
         self.settle(now);
     }
 
-    /// The answer to [`Output::Resolve`]; empty when the name is unknown.
-    pub fn handle_resolved(&mut self, now: Instant, query: ResolveQuery, addresses: Vec<IpAddr>) {
-        match self.desk.servers.handle_resolved(query, &addresses) {
-            Some(query) => self.desk.sip.handle_resolved(now, query, addresses),
+    /// The answer to [`Output::Resolve`].
+    pub fn handle_resolved(&mut self, now: Instant, query: ResolveQuery, result: LookupResult) {
+        match self.desk.servers.handle_resolved(query, &result) {
+            Some(query) => self.desk.sip.handle_resolved(now, query, result),
             None => {
                 for call in self.calls.values_mut() {
                     call.after_gathering(&mut self.desk, now);
@@ -364,9 +366,10 @@ impl Phone {
                 SipTransmit::Close { connection } => Output::Close {
                     connection: Connection(connection.0),
                 },
-                SipTransmit::Resolve { query, host } => Output::Resolve {
+                SipTransmit::Resolve { query, name, kind } => Output::Resolve {
                     query: ResolveQuery(query.0),
-                    host,
+                    name,
+                    kind,
                 },
             });
         }

@@ -2,6 +2,7 @@
 //!
 //! - [`message`], [`uri`]: messages as bytes and as types (RFC 3261).
 //! - [`sdp`]: session descriptions, offers and answers with ICE (RFC 8866, RFC 3264, RFC 8839).
+//! - [`dns`]: what is asked of the DNS, and where the answers lead (RFC 3263, RFC 2782).
 //! - [`endpoint`]: the user agent: transactions, dialogs, calls, registration.
 //!
 //! A whole call between two [`Endpoint`]s, over a wire that is a vector:
@@ -81,6 +82,7 @@
 mod auth;
 mod call;
 mod dialog;
+pub mod dns;
 pub mod endpoint;
 pub mod message;
 mod params;

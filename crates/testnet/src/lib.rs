@@ -40,6 +40,7 @@
 
 mod flight;
 mod mutation;
+mod names;
 mod nat;
 mod node;
 mod random;
@@ -53,6 +54,7 @@ mod turn;
 mod world;
 
 pub use mutation::{Dice, fuzz};
+pub use names::NameService;
 pub use nat::{Behaviour, NatConfig};
 pub use node::{Delivery, Node, Outbox, StreamId, Wish};
 pub use random::{RandomPeer, RandomWorld};

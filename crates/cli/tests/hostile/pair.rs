@@ -12,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 use ringtrue_ice::{PacketKind, classify};
 use ringtrue_media::{FRAME, FRAME_TIME};
 use ringtrue_phone::settings::{AnswerWhen, IceUse};
-use ringtrue_phone::{CallKey, Connection, EventKind, Interface, Output, Phone, Settings};
+use ringtrue_phone::{
+    CallKey, Connection, EventKind, Interface, LookupError, Output, Phone, Settings,
+};
 use ringtrue_testnet::Dice;
 
 pub const ALICE: usize = 0;
@@ -276,7 +278,8 @@ impl Pair {
                 }
             }
             Output::Resolve { query, .. } => {
-                self.phones[side].handle_resolved(self.now, query, Vec::new());
+                let unknown = Err(LookupError::NoSuchName);
+                self.phones[side].handle_resolved(self.now, query, unknown);
             }
             Output::OpenSound { call } => drop(account.sound.insert(call)),
             Output::CloseSound { call } => drop(account.sound.remove(&call)),

@@ -6,6 +6,7 @@ mod foreign;
 mod foreign_callees;
 mod foreign_callers;
 mod gate;
+mod names;
 mod relay;
 mod restart;
 mod stage;

@@ -15,11 +15,14 @@ use ringtrue_phone::settings::{AnswerWhen, TurnServer};
 use ringtrue_phone::{CallKey, EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
 use ringtrue_testnet::{
-    GatewayConfig, HostId, NatConfig, Passing, Simulation, SipProxy, StunServer, Verdict, World,
+    GatewayConfig, HostId, NameService, NatConfig, Passing, Simulation, SipProxy, StunServer,
+    Verdict, World,
 };
 
 pub const PROXY: [u8; 4] = [198, 51, 100, 10];
-const STUN: [u8; 4] = [198, 51, 100, 20];
+/// The domain that the proxy serves; where it is, the name service of a test says or does not.
+pub const DOMAIN: &str = "example.test";
+pub const STUN: [u8; 4] = [198, 51, 100, 20];
 pub const TURN: [u8; 4] = [198, 51, 100, 30];
 pub const ALICE_TONE: f64 = 880.0;
 pub const BOB_TONE: f64 = 440.0;
@@ -90,6 +93,8 @@ pub struct Setup {
     pub bobs: fn(&mut Settings),
     /// The TURN server, for those who have it in their settings.
     pub turn: ringtrue_testnet::TurnServer,
+    /// What the DNS says to all of them.
+    pub names: NameService,
     pub seed: u64,
 }
 
@@ -104,6 +109,7 @@ impl Default for Setup {
             alices: |_| {},
             bobs: |_| {},
             turn: ringtrue_testnet::TurnServer::new("phone", "secret"),
+            names: NameService::new(),
             seed: 1,
         }
     }
@@ -144,7 +150,8 @@ impl Setup {
         let mut world = World::new(self.seed);
         let internet = world.internet();
         let proxy = world.host_at("proxy", internet, PROXY);
-        world.add_server(proxy, SipProxy::new([SocketAddr::from((PROXY, 5060))]));
+        let server = SipProxy::new([SocketAddr::from((PROXY, 5060))]).with_domain(DOMAIN);
+        world.add_server(proxy, server);
         world.listen(proxy, 5060);
         let stun = world.host_at("stun", internet, STUN);
         world.add_server(stun, StunServer::new());
@@ -196,10 +203,10 @@ impl Setup {
             VirtualPhone::new(&mut world, host, settings, SECOND_TONE, self.seed + 99).unwrap()
         });
         let mut simulation = Simulation::new(world);
-        simulation.add(alice, alices.unwrap());
-        simulation.add(bob, bobs.unwrap());
+        simulation.add(alice, alices.unwrap().with_names(self.names.clone()));
+        simulation.add(bob, bobs.unwrap().with_names(self.names.clone()));
         if let (Some(host), Some(phone)) = (second, seconds) {
-            simulation.add(host, phone);
+            simulation.add(host, phone.with_names(self.names));
         }
         simulation.settle();
         simulation.run_for(Duration::from_secs(2));
@@ -252,14 +259,17 @@ impl Stage {
     }
 
     pub fn dial(&mut self) {
-        let now = self.simulation.now();
         let [a, b, c, d] = PROXY;
-        let target = format!("sip:bob@{a}.{b}.{c}.{d}");
+        self.dial_to(&format!("sip:bob@{a}.{b}.{c}.{d}"));
+    }
+
+    pub fn dial_to(&mut self, target: &str) {
+        let now = self.simulation.now();
         let call = self
             .simulation
             .node_mut(self.alice)
             .phone()
-            .call(now, &target);
+            .call(now, target);
         self.call = Some(call.unwrap());
         self.simulation.settle();
     }

@@ -8,6 +8,7 @@
 mod connections;
 mod error;
 mod interfaces;
+mod names;
 mod sockets;
 mod sound;
 mod tls;
@@ -27,9 +28,11 @@ pub use sound::Sound;
 pub use tls::CaError;
 
 use crate::{
-    BindRequest, CallKey, Connection, EventKind, Output, Phone, PhoneEvent, ResolveQuery, Settings,
+    BindRequest, CallKey, Connection, EventKind, LookupResult, Output, Phone, PhoneEvent,
+    RecordKind, ResolveQuery, Settings,
 };
 use connections::{Connections, Route};
+use names::Names;
 use sockets::{Received, Sockets};
 use sound::{Opened, Sounds};
 use tls::Tls;
@@ -59,6 +62,8 @@ pub struct DriverConfig {
     pub accept_tcp: bool,
     /// A file of certificates in PEM form that TLS trusts beside the public roots.
     pub tls_ca: Option<PathBuf>,
+    /// The DNS servers to ask. Empty: those of the system.
+    pub dns: Vec<SocketAddr>,
     /// Where sound comes from and goes to.
     pub sound: Sound,
     /// Whom to call at once.
@@ -126,7 +131,7 @@ enum Incident {
         connection: Connection,
         error: Option<String>,
     },
-    Resolved(ResolveQuery, Vec<IpAddr>),
+    Resolved(ResolveQuery, LookupResult),
     SoundOpened {
         call: CallKey,
         result: Result<Opened, ringtrue_media::audio::AudioError>,
@@ -182,6 +187,7 @@ struct Driver<E> {
     sockets: Sockets,
     connections: Connections,
     sounds: Sounds,
+    names: Names,
     inbox: mpsc::Sender<Incident>,
     events: E,
     buffer: Vec<u8>,
@@ -245,6 +251,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             sockets,
             connections,
             sounds: Sounds::new(config.sound, inbox.clone()),
+            names: Names::new(&config.dns),
             inbox,
             events,
             buffer: vec![0; DATAGRAM_MAX],
@@ -353,8 +360,8 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                     self.phone.handle_closed(now, connection, error);
                 }
             }
-            Incident::Resolved(query, addresses) => {
-                self.phone.handle_resolved(now, query, addresses);
+            Incident::Resolved(query, result) => {
+                self.phone.handle_resolved(now, query, result);
             }
             Incident::SoundOpened { call, result } => match result {
                 Ok(opened) => self.sounds.opened(call, opened),
@@ -411,7 +418,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                 payload,
             } => self.write(connection, payload),
             Output::Close { connection } => self.connections.close(connection),
-            Output::Resolve { query, host } => self.resolve(query, host),
+            Output::Resolve { query, name, kind } => self.resolve(query, name, kind),
             Output::OpenSound { call } => self.sounds.open(Instant::now(), call),
             Output::Play { call, frame } => {
                 if let Err(error) = self.sounds.play(call, &frame) {
@@ -461,17 +468,11 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         }
     }
 
-    fn resolve(&mut self, query: ResolveQuery, host: String) {
-        let inbox = self.inbox.clone();
+    fn resolve(&mut self, query: ResolveQuery, name: String, kind: RecordKind) {
+        let (inbox, names) = (self.inbox.clone(), self.names.clone());
         tokio::spawn(async move {
-            let addresses = match tokio::net::lookup_host((host.as_str(), 0)).await {
-                Ok(found) => found.map(|address| address.ip()).collect(),
-                Err(error) => {
-                    tracing::debug!(%host, %error, "a name does not resolve");
-                    Vec::new()
-                }
-            };
-            let _ = inbox.send(Incident::Resolved(query, addresses)).await;
+            let result = names.look_up(&name, kind).await;
+            let _ = inbox.send(Incident::Resolved(query, result)).await;
         });
     }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::client_transaction::{
     ClientKey, ClientTransaction, MAX_FORKS, Machine, Outcome, Purpose, Resort, Sent, Stage,
 };
-use super::{ConnectionId, Endpoint, QueryId};
+use super::{ConnectionId, Endpoint, LocalAddress, QueryId, SipTransmit};
 use crate::auth::Attempts;
+use crate::dns::{Families, Located, Locator, LookupResult};
 use crate::message::{CSeq, HeaderName, Method, Request, Response};
 use crate::transaction::{ClientAlarm, TIMEOUT};
 use crate::transport::{Flow, Hop};
@@ -47,62 +48,91 @@ impl Endpoint {
             let what = "too many transactions are under way".to_owned();
             return self.conclude(now, &key, &request, purpose, Outcome::Failed(what));
         }
-        let port = hop.port;
-        let known = match hop.host.ip() {
-            Some(ip) => Some(vec![ip]),
-            None => self
-                .names
-                .get(now, &hop.host.to_string())
-                .map(<[_]>::to_vec),
-        };
-        let query = QueryId(self.next_query);
         let give_up = match purpose {
             // The first INVITE is the user's to give up.
             Purpose::Reinvite(_) => Some(now + REINVITE_PATIENCE),
             _ => None,
         };
+        let known = self.known.get(now, &hop);
+        let locator = Locator::new(hop.clone(), self.families(&hop), now);
         let transaction = ClientTransaction {
             purpose,
             request,
             hop,
             attempts,
-            stage: Stage::Resolving {
-                query,
-                give_up: now + TIMEOUT,
-            },
+            stage: Stage::Locating(locator),
             give_up,
             acks: BTreeMap::new(),
         };
         match known {
-            Some(addresses) => {
-                let targets = self.usable(&addresses, port);
-                self.dispatch(now, key, transaction, targets);
-            }
+            Some(places) => self.dispatch(now, key, transaction, places),
             None => {
-                self.next_query += 1;
-                self.resolve(query, transaction.hop.host.to_string());
-                self.clients.insert(key, transaction);
+                self.clients.insert(key.clone(), transaction);
+                self.locate(now, &key);
             }
         }
     }
 
-    /// The names of requests are resolved by the driver.
-    pub(super) fn client_resolved(&mut self, now: Instant, query: QueryId, addresses: &[IpAddr]) {
-        let waiting = self.clients.iter().find(|(_, transaction)| {
-            matches!(transaction.stage, Stage::Resolving { query: mine, .. } if mine == query)
+    /// Goes on looking for a transaction's next hop, and sends the request once that is found.
+    fn locate(&mut self, now: Instant, key: &ClientKey) {
+        let Some(transaction) = self.clients.get_mut(key) else {
+            return;
+        };
+        let Stage::Locating(locator) = &mut transaction.stage else {
+            return;
+        };
+        let (next_query, transmits) = (&mut self.next_query, &mut self.transmits);
+        let located = locator.proceed(now, |kind, name| {
+            let query = QueryId(*next_query);
+            *next_query += 1;
+            let name = name.to_owned();
+            transmits.push_back(SipTransmit::Resolve { query, name, kind });
+            query
         });
-        let Some(key) = waiting.map(|(key, _)| key.clone()) else {
-            return;
-        };
-        let Some(transaction) = self.clients.remove(&key) else {
-            return;
-        };
-        let host = transaction.hop.host.to_string();
-        if !addresses.is_empty() {
-            self.names.insert(now, &host, addresses.to_vec());
+        match located {
+            None => {}
+            Some(Located::At(places)) => {
+                if let Some(transaction) = self.clients.remove(key) {
+                    self.known.insert(now, &transaction.hop, places.clone());
+                    self.dispatch(now, key.clone(), transaction, places);
+                }
+            }
+            Some(Located::Nowhere(what)) => self.give_up(now, key, Outcome::Failed(what)),
         }
-        let targets = self.usable(addresses, transaction.hop.port);
-        self.dispatch(now, key, transaction, targets);
+    }
+
+    /// The questions of requests are answered by the driver.
+    pub(super) fn client_resolved(&mut self, now: Instant, query: QueryId, result: LookupResult) {
+        let waiting = self
+            .clients
+            .iter_mut()
+            .find_map(|(key, transaction)| match &mut transaction.stage {
+                Stage::Locating(locator) if locator.awaits(query) => Some((key.clone(), locator)),
+                _ => None,
+            });
+        if let Some((key, locator)) = waiting {
+            locator.handle_resolved(query, result, &mut self.rng);
+            self.locate(now, &key);
+        }
+    }
+
+    /// Which addresses can be sent to: those of a family that a socket and an address of ours have.
+    fn families(&self, hop: &Hop) -> Families {
+        let config = &self.config;
+        let socket = |v4: bool| {
+            config.udp.is_empty() || config.udp.iter().any(|socket| socket.is_ipv4() == v4)
+        };
+        let is_v6 = |address: &&LocalAddress| match address.ip {
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+            IpAddr::V4(_) => false,
+        };
+        let mut v6 = config.addresses.iter().filter(is_v6);
+        Families {
+            v4: socket(true),
+            // An address in a URI is the user's own choice.
+            v6: socket(false) && (hop.host.ip().is_some() || v6.clone().next().is_some()),
+            v6_first: v6.any(|address| address.default_route),
+        }
     }
 
     /// A response has come.
@@ -124,6 +154,7 @@ impl Endpoint {
         };
         self.peers.learn(via, flow);
         sent.resort = Resort::Nothing;
+        sent.silent_at = None;
         let status = response.status.code();
         let step = sent.machine.handle_response(now, status);
         if step.ack {
@@ -156,6 +187,10 @@ impl Endpoint {
         }
         let purpose = transaction.purpose.clone();
         let request = transaction.request.clone();
+        // RFC 3263 section 4.3: a 503 is a failure of this server alone.
+        if status.code() == 503 && self.fail_over(now, key) {
+            return;
+        }
         if matches!(status.code(), 401 | 407) && self.answer_challenge(now, key, &response) {
             return;
         }
@@ -173,6 +208,15 @@ impl Endpoint {
     ) {
         match purpose {
             Purpose::Invite(call) => self.invite_outcome(now, call, key, request, outcome),
+            Purpose::Superseded(call) => match &outcome {
+                Outcome::Response(response) if response.status.is_success() => {
+                    self.invite_outcome(now, call, key, request, outcome);
+                }
+                Outcome::Response(response) if response.status.is_provisional() => {
+                    self.start_cancel(now, key);
+                }
+                _ => {}
+            },
             Purpose::Nobody | Purpose::Prack(_) => {}
             Purpose::Bye(dialog) => self.bye_outcome(&dialog, &outcome),
             Purpose::Reinvite(dialog) => {
@@ -212,6 +256,9 @@ impl Endpoint {
             branch: invite.branch.clone(),
             method: Method::Cancel.as_str().to_owned(),
         };
+        if self.clients.contains_key(&key) {
+            return;
+        }
         let transaction = ClientTransaction {
             purpose: Purpose::Nobody,
             request: cancel,
@@ -222,6 +269,7 @@ impl Endpoint {
                 flow,
                 payload: payload.clone(),
                 others: Vec::new(),
+                silent_at: None,
                 resort: Resort::Nothing,
             }),
             give_up: None,
@@ -264,7 +312,7 @@ impl Endpoint {
     pub(crate) fn is_unanswered(&self, key: &ClientKey) -> bool {
         match self.clients.get(key).map(|transaction| &transaction.stage) {
             Some(Stage::Sent(sent)) => sent.machine.is_unanswered(),
-            Some(Stage::Resolving { .. }) => true,
+            Some(Stage::Locating(_) | Stage::Unsent) => true,
             None => false,
         }
     }
@@ -273,7 +321,7 @@ impl Endpoint {
     /// connection not open yet. Whether that was so.
     pub(crate) fn withdraw(&mut self, key: &ClientKey) -> bool {
         let unseen = match self.clients.get(key).map(|transaction| &transaction.stage) {
-            Some(Stage::Resolving { .. }) => true,
+            Some(Stage::Locating(_) | Stage::Unsent) => true,
             Some(Stage::Sent(sent)) => match sent.flow {
                 Flow::Tcp { connection, .. } => {
                     !self.connections.is_open(connection) && self.users_of(connection) == 1
@@ -300,7 +348,7 @@ impl Endpoint {
             Stage::Sent(sent) => {
                 matches!(sent.flow, Flow::Tcp { connection, .. } if connection == id)
             }
-            Stage::Resolving { .. } => false,
+            Stage::Locating(_) | Stage::Unsent => false,
         };
         self.clients.values().filter(uses).count()
     }
@@ -328,13 +376,19 @@ impl Endpoint {
         }
         let sent = match &mut transaction.stage {
             Stage::Sent(sent) => sent,
-            Stage::Resolving { .. } => {
-                let what = format!("{} could not be resolved in time", transaction.hop.host);
-                return self.give_up(now, key, Outcome::Failed(what));
+            Stage::Locating(locator) => {
+                locator.handle_timeout(now, &mut self.rng);
+                return self.locate(now, key);
             }
+            Stage::Unsent => return,
         };
         if matches!(sent.resort, Resort::Udp { at } if at <= now) {
             return self.fall_back(now, key);
+        }
+        if sent.silent_at.is_some_and(|at| at <= now) {
+            sent.silent_at = None;
+            self.fail_over(now, key);
+            return;
         }
         match sent.machine.handle_timeout(now) {
             ClientAlarm::Nothing => {}
@@ -342,7 +396,11 @@ impl Endpoint {
                 let (flow, payload) = (sent.flow, sent.payload.clone());
                 self.transmit(now, flow, payload);
             }
-            ClientAlarm::TimedOut => self.give_up(now, key, Outcome::TimedOut),
+            ClientAlarm::TimedOut => {
+                if !self.fail_over(now, key) {
+                    self.give_up(now, key, Outcome::TimedOut);
+                }
+            }
         }
     }
 

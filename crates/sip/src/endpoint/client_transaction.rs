@@ -1,11 +1,11 @@
 //! What a client transaction is: request, way, machine, and who waits for the outcome.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{CallHandle, DialogId, QueryId};
+use super::{CallHandle, DialogId};
 use crate::auth::Attempts;
+use crate::dns::{Locator, Place};
 use crate::message::{Method, Request, Response};
 use crate::transaction::{ClientAlarm, ClientInvite, ClientNonInvite, ClientStep};
 use crate::transport::{Flow, Hop};
@@ -24,6 +24,9 @@ pub(crate) struct ClientKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Invite(CallHandle),
+    /// An INVITE that went on to another server, because this one was silent: should it answer
+    /// after all, it is cancelled.
+    Superseded(CallHandle),
     /// CANCEL, and the ACK to a 2xx: nobody waits.
     Nobody,
     Prack(DialogId),
@@ -57,7 +60,10 @@ pub(crate) struct ClientTransaction {
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    Resolving { query: QueryId, give_up: Instant },
+    /// Its next hop is being looked for.
+    Locating(Locator),
+    /// About to be sent.
+    Unsent,
     Sent(Sent),
 }
 
@@ -66,8 +72,10 @@ pub(super) struct Sent {
     pub(super) machine: Machine,
     pub(super) flow: Flow,
     pub(super) payload: Vec<u8>,
-    /// Further addresses of the next hop.
-    pub(super) others: Vec<SocketAddr>,
+    /// Further places of the next hop, and when the first of these is tried, unless something is
+    /// heard before.
+    pub(super) others: Vec<Place>,
+    pub(super) silent_at: Option<Instant>,
     pub(super) resort: Resort,
 }
 
@@ -146,10 +154,15 @@ impl Machine {
 }
 
 impl ClientTransaction {
-    /// A final response is still awaited.
+    /// Somebody waits for the final response.
+    pub(super) fn is_awaited(&self) -> bool {
+        !matches!(self.purpose, Purpose::Superseded(_)) && self.is_pending()
+    }
+
+    /// A final response is still to come.
     pub(super) fn is_pending(&self) -> bool {
         match &self.stage {
-            Stage::Resolving { .. } => true,
+            Stage::Locating(_) | Stage::Unsent => true,
             Stage::Sent(sent) => match &sent.machine {
                 Machine::Invite(machine) => machine.is_pending(),
                 Machine::Other(machine) => machine.is_pending(),
@@ -160,7 +173,8 @@ impl ClientTransaction {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Resolving { give_up, .. } => Some(*give_up),
+            Stage::Locating(locator) => locator.poll_timeout(),
+            Stage::Unsent => None,
             Stage::Sent(sent) => {
                 let resort = match sent.resort {
                     Resort::Udp { at } => Some(at),
@@ -168,7 +182,8 @@ impl ClientTransaction {
                 };
                 let give_up = self.give_up.filter(|_| self.is_pending());
                 let machine = sent.machine.poll_timeout();
-                [resort, give_up, machine].into_iter().flatten().min()
+                let all = [resort, give_up, machine, sent.silent_at];
+                all.into_iter().flatten().min()
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::config::{CallHandle, ConnectionId, DialogId, QueryId};
+use crate::dns::RecordKind;
 use crate::message::NameAddr;
 use crate::uri::Uri;
 
@@ -37,12 +38,14 @@ pub enum SipTransmit {
         /// The connection.
         connection: ConnectionId,
     },
-    /// Resolve a name (A and AAAA); answer with `handle_resolved`.
+    /// Look a name up in the DNS, once; answer with `handle_resolved`.
     Resolve {
         /// The number of the query.
         query: QueryId,
-        /// The name.
-        host: String,
+        /// The name, without a final dot.
+        name: String,
+        /// What is asked for.
+        kind: RecordKind,
     },
 }
 

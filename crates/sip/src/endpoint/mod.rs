@@ -16,7 +16,7 @@ mod sending;
 mod server;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use rand::{RngExt as _, SeedableRng as _};
@@ -31,9 +31,10 @@ pub use event::{SipEvent, SipTransmit};
 pub(crate) use server::ServerKey;
 
 use crate::call::Call;
+use crate::dns::LookupResult;
 use crate::message::{Message, ParseError};
 use crate::registration::Registration;
-use crate::transport::{Connections, Flow, Names, Peers, StreamInput};
+use crate::transport::{Connections, Flow, Known, Peers, StreamInput};
 use client_transaction::ClientTransaction;
 use server::ServerTransaction;
 
@@ -46,7 +47,7 @@ pub struct Endpoint {
     pub(crate) events: VecDeque<SipEvent>,
     connections: Connections,
     peers: Peers,
-    names: Names,
+    known: Known,
     next_query: u64,
     pub(crate) clients: BTreeMap<ClientKey, ClientTransaction>,
     servers: BTreeMap<ServerKey, ServerTransaction>,
@@ -66,7 +67,7 @@ impl Endpoint {
             events: VecDeque::new(),
             connections: Connections::default(),
             peers: Peers::default(),
-            names: Names::default(),
+            known: Known::default(),
             next_query: 0,
             clients: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -85,6 +86,8 @@ impl Endpoint {
     /// The addresses of this host have changed.
     pub fn set_addresses(&mut self, addresses: Vec<LocalAddress>) {
         self.config.addresses = addresses;
+        // What can be reached from here may be another now.
+        self.known = Known::default();
     }
 
     /// Closes every connection: an address of ours is gone, and those that left from it will never
@@ -105,7 +108,7 @@ impl Endpoint {
     /// registration does not count.
     pub fn is_idle(&self) -> bool {
         self.calls.values().all(|call| !call.is_active())
-            && !self.clients.values().any(ClientTransaction::is_pending)
+            && !self.clients.values().any(ClientTransaction::is_awaited)
             && !self.servers.values().any(ServerTransaction::awaits_ack)
     }
 
@@ -165,9 +168,9 @@ impl Endpoint {
         }
     }
 
-    /// A name was resolved; no addresses: it has none.
-    pub fn handle_resolved(&mut self, now: Instant, query: QueryId, addresses: Vec<IpAddr>) {
-        self.client_resolved(now, query, &addresses);
+    /// A look-up was carried out.
+    pub fn handle_resolved(&mut self, now: Instant, query: QueryId, result: LookupResult) {
+        self.client_resolved(now, query, result);
     }
 
     /// The time that [`Self::poll_timeout`] gave has come.

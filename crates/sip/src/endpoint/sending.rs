@@ -1,65 +1,52 @@
 //! How requests leave: sockets, Via and Contact, the switch between UDP and TCP.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::client::TCP_SILENCE;
+use super::client::{MAX_CLIENTS, TCP_SILENCE};
 use super::client_transaction::{
-    ClientKey, ClientTransaction, Machine, Outcome, Resort, Sent, Stage,
+    ClientKey, ClientTransaction, Machine, Outcome, Purpose, Resort, Sent, Stage,
 };
 use super::{ConnectionId, Endpoint, SipTransmit};
+use crate::dns::Place;
 use crate::message::{HeaderName, Method, NameAddr, Request, Via};
+use crate::transaction::TIMEOUT;
 use crate::transport::{Flow, Hop, Protocol, ReplyPath, host_towards, socket_towards};
 use crate::uri::{Host, Uri};
 
 /// Above this a request goes by TCP, the path's MTU being unknown (RFC 3261 section 18.1.1).
 const MAX_DATAGRAM: usize = 1300;
+/// How long a server may be silent before the next one is tried. RFC 3263 section 4.3 would wait
+/// for the transaction's timeout, 32 s; by now a request has been sent four times.
+const SILENCE: Duration = Duration::from_secs(4);
 
 impl Endpoint {
-    /// The addresses that a socket of ours can reach, with the port.
-    pub(super) fn usable(&self, addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
-        addresses
-            .iter()
-            .filter(|ip| {
-                self.config.udp.is_empty()
-                    || self.config.udp.iter().any(|s| s.is_ipv4() == ip.is_ipv4())
-            })
-            .map(|ip| SocketAddr::new(*ip, port))
-            .collect()
-    }
-
-    /// Sends a transaction's request to the first of its targets.
+    /// Sends a transaction's request to the first of its places.
     pub(super) fn dispatch(
         &mut self,
         now: Instant,
         key: ClientKey,
         mut transaction: ClientTransaction,
-        targets: Vec<SocketAddr>,
+        places: Vec<Place>,
     ) {
-        let Some((to, others)) = targets.split_first() else {
-            let what = format!(
-                "{} has no address that can be reached",
-                transaction.hop.host
-            );
-            let purpose = transaction.purpose;
-            return self.conclude(
-                now,
-                &key,
-                &transaction.request,
-                purpose,
-                Outcome::Failed(what),
-            );
+        let Some((place, others)) = places.split_first() else {
+            return;
         };
-        match self.choose_way(now, &key, &mut transaction, *to) {
+        match self.choose_way(now, &key, &mut transaction, *place) {
             Ok((flow, payload, resort)) => {
                 let is_ack = transaction.request.method == Method::Ack;
                 let machine = Machine::new(&transaction.request.method, now, flow.is_reliable());
                 self.note_flow(&transaction.purpose, flow);
+                let may_fail_over =
+                    matches!(transaction.purpose, Purpose::Invite(_) | Purpose::Register)
+                        && !others.is_empty();
                 transaction.stage = Stage::Sent(Sent {
                     machine,
                     flow,
                     payload: payload.clone(),
                     others: others.to_vec(),
+                    silent_at: may_fail_over.then(|| now + SILENCE),
                     resort,
                 });
                 if !is_ack {
@@ -67,6 +54,7 @@ impl Endpoint {
                 }
                 self.transmit(now, flow, payload);
             }
+            Err(_) if !others.is_empty() => self.dispatch(now, key, transaction, others.to_vec()),
             Err(what) => {
                 let purpose = transaction.purpose;
                 let outcome = Outcome::Failed(what);
@@ -75,17 +63,59 @@ impl Endpoint {
         }
     }
 
-    /// The flow to `to`, the request printed for it, and what to do should it fail.
+    /// The server has failed, or is silent: a new transaction with the next one (RFC 3263 section
+    /// 4.3). `false`: there is no other, or nobody wants it any more.
+    pub(super) fn fail_over(&mut self, now: Instant, key: &ClientKey) -> bool {
+        let Some(transaction) = self.clients.get_mut(key) else {
+            return false;
+        };
+        let Stage::Sent(sent) = &mut transaction.stage else {
+            return false;
+        };
+        let others = std::mem::take(&mut sent.others);
+        let (remote, protocol) = (sent.flow.remote(), sent.flow.protocol());
+        let purpose = transaction.purpose.clone();
+        let next = ClientTransaction {
+            purpose: purpose.clone(),
+            request: transaction.request.clone(),
+            hop: transaction.hop.clone(),
+            attempts: transaction.attempts.clone(),
+            stage: Stage::Unsent,
+            give_up: transaction.give_up,
+            acks: BTreeMap::new(),
+        };
+        if others.is_empty() || self.is_unwanted(&purpose) || self.clients.len() >= MAX_CLIENTS {
+            return false;
+        }
+        self.known.failed(&next.hop, remote, protocol);
+        let new_key = self.client_key(&next.request.method);
+        match (&purpose, self.clients.get_mut(key)) {
+            // It may have been seen: a late answer is not to ring anywhere for ever.
+            (Purpose::Invite(call), Some(old)) => {
+                old.purpose = Purpose::Superseded(*call);
+                old.give_up = Some(now + TIMEOUT);
+            }
+            _ => {
+                self.clients.remove(key);
+            }
+        }
+        self.rename(&purpose, &new_key);
+        self.dispatch(now, new_key, next, others);
+        true
+    }
+
+    /// The flow to a place, the request printed for it, and what to do should it fail.
     fn choose_way(
         &mut self,
         now: Instant,
         key: &ClientKey,
         transaction: &mut ClientTransaction,
-        to: SocketAddr,
+        place: Place,
     ) -> Result<(Flow, Vec<u8>, Resort), String> {
-        if transaction.hop.protocol == Protocol::Tcp {
+        let to = place.address;
+        if place.protocol == Protocol::Tcp {
             let (flow, reused) = self.tcp_flow(now, to)?;
-            let payload = self.print(key, transaction, flow);
+            let payload = self.print(key, transaction, flow, place.fixed);
             let resort = if reused {
                 Resort::Reconnect
             } else {
@@ -94,13 +124,13 @@ impl Endpoint {
             return Ok((flow, payload, resort));
         }
         let flow = self.udp_flow(to)?;
-        let payload = self.print(key, transaction, flow);
+        let payload = self.print(key, transaction, flow, false);
         let too_large = payload.len() > MAX_DATAGRAM
-            && !transaction.hop.explicit
+            && !place.fixed
             && transaction.request.method != Method::Ack
             && self.peers.may_have_tcp(now, to);
         if too_large && let Ok((flow, _)) = self.tcp_flow(now, to) {
-            let payload = self.print(key, transaction, flow);
+            let payload = self.print(key, transaction, flow, false);
             let at = now + TCP_SILENCE;
             return Ok((flow, payload, Resort::Udp { at }));
         }
@@ -147,10 +177,14 @@ impl Endpoint {
             }
             _ => None,
         };
-        let mut targets = vec![to];
-        targets.extend_from_slice(&sent.others);
-        transaction.hop.protocol = Protocol::Udp;
-        self.dispatch(now, key.clone(), transaction, targets);
+        let mut places = vec![Place {
+            address: to,
+            protocol: Protocol::Udp,
+            fixed: false,
+        }];
+        places.extend_from_slice(&sent.others);
+        transaction.stage = Stage::Unsent;
+        self.dispatch(now, key.clone(), transaction, places);
         // Should it open after all, the request must not leave a second time.
         if let Some(connection) = unopened
             && self.connections.is_alive(connection)
@@ -170,7 +204,7 @@ impl Endpoint {
                     matches!(sent.flow, Flow::Tcp { connection, .. } if connection == lost)
                         && sent.machine.is_unanswered()
                 }
-                Stage::Resolving { .. } => false,
+                Stage::Locating(_) | Stage::Unsent => false,
             })
             .map(|(key, _)| key.clone())
             .collect();
@@ -186,22 +220,30 @@ impl Endpoint {
         let Stage::Sent(sent) = &transaction.stage else {
             return;
         };
-        let targets = match sent.resort {
+        let remote = sent.flow.remote();
+        match sent.resort {
             Resort::Udp { .. } => return self.fall_back(now, key),
             Resort::Reconnect if !refused => {
-                let mut again = vec![sent.flow.remote()];
-                again.extend_from_slice(&sent.others);
-                again
+                let mut places = vec![Place {
+                    address: remote,
+                    protocol: Protocol::Tcp,
+                    fixed: true,
+                }];
+                places.extend_from_slice(&sent.others);
+                if let Some(transaction) = self.clients.remove(key) {
+                    self.dispatch(now, key.clone(), transaction, places);
+                }
+                return;
             }
-            Resort::Reconnect | Resort::Nothing => sent.others.clone(),
-        };
-        if targets.is_empty() {
-            let done = if refused { "refused" } else { "closed" };
-            let what = format!("{} has {done} the connection", sent.flow.remote());
-            return self.give_up(now, key, Outcome::Failed(what));
+            Resort::Reconnect | Resort::Nothing => {}
         }
-        if let Some(transaction) = self.clients.remove(key) {
-            self.dispatch(now, key.clone(), transaction, targets);
+        if !self.fail_over(now, key) {
+            let done = if refused { "refused" } else { "closed" };
+            let what = format!("{remote} has {done} the connection");
+            self.give_up(now, key, Outcome::Failed(what));
+        } else if refused {
+            // Nobody has seen it.
+            self.clients.remove(key);
         }
     }
 
@@ -211,11 +253,12 @@ impl Endpoint {
         key: &ClientKey,
         transaction: &mut ClientTransaction,
         flow: Flow,
+        fixed: bool,
     ) -> Vec<u8> {
         let (host, port) = self.sent_by(flow.remote().ip());
         let mut via = Via::new(flow.protocol().name(), host.into(), Some(port), &key.branch);
         via.params.set("rport", None);
-        let explicit_tcp = transaction.hop.explicit && transaction.hop.protocol == Protocol::Tcp;
+        let explicit_tcp = fixed && flow.protocol() == Protocol::Tcp;
         let contact = match transaction.request.method {
             Method::Invite => Some(self.contact(flow.remote(), explicit_tcp).to_string()),
             Method::Register => {
@@ -340,10 +383,5 @@ impl Endpoint {
         // A client that is not there any more is no reason to connect without end: `reach`
         // bounds the number and the time.
         self.transmit(now, flow, payload);
-    }
-
-    pub(super) fn resolve(&mut self, query: super::QueryId, host: String) {
-        self.transmits
-            .push_back(SipTransmit::Resolve { query, host });
     }
 }

@@ -4,18 +4,19 @@ mod connections;
 mod local;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub(crate) use connections::{Connections, StreamInput};
 pub(crate) use local::{host_towards, socket_towards};
 
+use crate::dns::Place;
 use crate::endpoint::ConnectionId;
 use crate::message::Via;
 use crate::uri::{Host, Scheme, Uri};
 
 /// The port of a SIP URI or Via that names none.
-const SIP_PORT: u16 = 5060;
+pub(crate) const SIP_PORT: u16 = 5060;
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,19 +67,17 @@ impl Flow {
     }
 }
 
-/// The next hop of a request, before its name is resolved.
+/// The next hop of a request, as a URI or a flow names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hop {
     pub(crate) host: Host,
-    pub(crate) port: u16,
-    pub(crate) protocol: Protocol,
-    /// The URI names the protocol, so that size does not change it.
-    pub(crate) explicit: bool,
+    pub(crate) port: Option<u16>,
+    /// The `transport` parameter, or the flow's protocol: size does not change it.
+    pub(crate) protocol: Option<Protocol>,
 }
 
 impl Hop {
-    /// Where a request to this URI goes. Without DNS NAPTR and SRV this is RFC 3263 section 4.1
-    /// for numeric hosts: the transport parameter, else UDP.
+    /// Where a request to this URI goes; the DNS may say more (RFC 3263 section 4).
     ///
     /// # Errors
     /// Says for people why nothing can be sent there.
@@ -90,10 +89,10 @@ impl Hop {
                 return Err(format!("{uri} needs a proxy that knows where it is"));
             }
         }
-        let transport = uri.transport();
-        let protocol = match transport.as_deref() {
-            None | Some("udp") => Protocol::Udp,
-            Some("tcp") => Protocol::Tcp,
+        let protocol = match uri.transport().as_deref() {
+            None => None,
+            Some("udp") => Some(Protocol::Udp),
+            Some("tcp") => Some(Protocol::Tcp),
             Some(other) => return Err(format!("{uri}: transport {other} is not supported")),
         };
         // RFC 3261 section 19.1.1: maddr overrides the host.
@@ -106,9 +105,8 @@ impl Hop {
         }
         Ok(Self {
             host,
-            port: uri.port.unwrap_or(SIP_PORT),
+            port: uri.port,
             protocol,
-            explicit: transport.is_some(),
         })
     }
 
@@ -116,10 +114,19 @@ impl Hop {
     pub(crate) fn of_flow(flow: Flow) -> Self {
         Self {
             host: flow.remote().ip().into(),
-            port: flow.remote().port(),
-            protocol: flow.protocol(),
-            explicit: true,
+            port: Some(flow.remote().port()),
+            protocol: Some(flow.protocol()),
         }
+    }
+
+    /// What it is remembered by.
+    fn name(&self) -> String {
+        let Self {
+            host,
+            port,
+            protocol,
+        } = self;
+        format!("{host}:{port:?}:{protocol:?}").to_ascii_lowercase()
     }
 }
 
@@ -219,27 +226,34 @@ impl Peers {
     }
 }
 
-/// How long the addresses of a name are kept. The driver's resolver does not tell their TTL.
-const NAME_MEMORY: Duration = Duration::from_secs(60);
+/// How long the places of a hop are kept: for the requests of one call, which shall meet the same
+/// server. The driver's resolver keeps answers for their TTL.
+const PLACE_MEMORY: Duration = Duration::from_secs(60);
 
-/// Names that were resolved a moment ago, so that a call does not ask anew for each request.
+/// Hops that were located a moment ago.
 #[derive(Debug, Default)]
-pub(crate) struct Names(BTreeMap<String, (Instant, Vec<IpAddr>)>);
+pub(crate) struct Known(BTreeMap<String, (Instant, Vec<Place>)>);
 
-impl Names {
-    pub(crate) fn insert(&mut self, now: Instant, name: &str, addresses: Vec<IpAddr>) {
+impl Known {
+    pub(crate) fn insert(&mut self, now: Instant, hop: &Hop, places: Vec<Place>) {
         self.0.retain(|_, (until, _)| *until > now);
-        if self.0.len() < MAX_PEERS {
-            self.0
-                .insert(name.to_ascii_lowercase(), (now + NAME_MEMORY, addresses));
+        if hop.host.ip().is_none() && self.0.len() < MAX_PEERS {
+            self.0.insert(hop.name(), (now + PLACE_MEMORY, places));
         }
     }
 
-    pub(crate) fn get(&self, now: Instant, name: &str) -> Option<&[IpAddr]> {
+    pub(crate) fn get(&self, now: Instant, hop: &Hop) -> Option<Vec<Place>> {
         self.0
-            .get(&name.to_ascii_lowercase())
+            .get(&hop.name())
             .filter(|(until, _)| *until > now)
-            .map(|(_, addresses)| addresses.as_slice())
+            .map(|(_, places)| places.clone())
+    }
+
+    /// This one has failed: the others come before it (RFC 3263 section 4.3).
+    pub(crate) fn failed(&mut self, hop: &Hop, at: SocketAddr, protocol: Protocol) {
+        if let Some((_, places)) = self.0.get_mut(&hop.name()) {
+            places.sort_by_key(|place| (place.address, place.protocol) == (at, protocol));
+        }
     }
 }
 

@@ -9,11 +9,9 @@ fn hop(uri: &str) -> Result<Hop, String> {
 #[test]
 fn a_uri_names_host_port_and_protocol() {
     let plain = hop("sip:bob@192.0.2.1").unwrap();
-    assert_eq!((plain.port, plain.protocol), (5060, Protocol::Udp));
-    assert!(!plain.explicit);
+    assert_eq!((plain.port, plain.protocol), (None, None));
     let tcp = hop("sip:bob@example.com:5070;transport=TCP").unwrap();
-    assert_eq!((tcp.port, tcp.protocol), (5070, Protocol::Tcp));
-    assert!(tcp.explicit);
+    assert_eq!((tcp.port, tcp.protocol), (Some(5070), Some(Protocol::Tcp)));
     let elsewhere = hop("sip:bob@example.com;maddr=192.0.2.9").unwrap();
     assert_eq!(elsewhere.host.ip(), Some("192.0.2.9".parse().unwrap()));
 }

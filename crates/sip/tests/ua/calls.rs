@@ -338,8 +338,7 @@ fn an_outbound_proxy_gets_everything_outside_of_dialogs() {
 #[test]
 fn names_are_resolved_and_unknown_ones_reported() {
     let mut wire = Wire::pair();
-    wire.names
-        .insert("bob.example".to_owned(), vec![address(2)]);
+    wire.host("bob.example", &["10.0.0.2"]);
     wire.invite(0, "sip:bob@bob.example", "offer");
     wire.incoming(1);
     let call = wire.invite(0, "sip:bob@nobody.example", "offer");

@@ -52,9 +52,7 @@ fn the_next_address_of_a_name_is_tried() {
     let mut wire = Wire::pair();
     wire.add(config(3, "bob"));
     wire.set_tcp(1, Tcp::Refuses);
-    let six: SocketAddr = "[2001:db8::9]:5060".parse().unwrap();
-    wire.names
-        .insert("bob.example".to_owned(), vec![six, address(2), address(3)]);
+    wire.host("bob.example", &["2001:db8::9", "10.0.0.2", "10.0.0.3"]);
     wire.invite(0, "sip:bob@bob.example;transport=tcp", "offer");
     wire.incoming(2);
     let tried: Vec<_> = wire.connects.iter().map(|(_, to)| *to).collect();

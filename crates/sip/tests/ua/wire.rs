@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{Gate, Ring, UnverifiedPolicy, UnverifiedReason};
+use ringtrue_sip::dns::{LookupError, NaptrRecord, RecordKind, Records, SrvRecord};
 use ringtrue_sip::{
     AuthCredentials, ConnectionId, Endpoint, EndpointConfig, LocalAddress, QueryId, SipEvent,
     SipTransmit,
@@ -94,7 +95,7 @@ enum Delivery {
     Refused(usize, ConnectionId),
     Bytes(usize, ConnectionId, Vec<u8>),
     Closed(usize, ConnectionId),
-    Resolved(usize, QueryId, String),
+    Resolved(usize, QueryId, RecordKind, String),
 }
 
 type Filter = Box<dyn FnMut(&Sent) -> Fate>;
@@ -145,12 +146,17 @@ pub struct Wire {
     peers: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
     /// TCP bytes are cut into pieces of this size.
     pub segment: usize,
-    pub names: BTreeMap<String, Vec<SocketAddr>>,
+    /// The DNS.
+    pub names: BTreeMap<(RecordKind, String), Records>,
+    /// Questions of this kind are never answered.
+    pub silent_dns: BTreeSet<RecordKind>,
+    /// What was asked of it, and when.
+    pub lookups: Vec<(u64, RecordKind, String)>,
     /// Connection attempts, each once.
     pub connects: Vec<(u64, SocketAddr)>,
     cut: BTreeSet<(usize, ConnectionId)>,
     scripts: BTreeMap<SocketAddr, Script>,
-    seed: u64,
+    pub seed: u64,
 }
 
 /// `10.0.0.n:5060`
@@ -197,6 +203,8 @@ impl Wire {
             peers: BTreeMap::new(),
             segment: usize::MAX,
             names: BTreeMap::new(),
+            silent_dns: BTreeSet::new(),
+            lookups: Vec::new(),
             connects: Vec::new(),
             cut: BTreeSet::new(),
             scripts: BTreeMap::new(),
@@ -277,6 +285,42 @@ impl Wire {
     pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, payload: impl Into<Vec<u8>>) {
         let payload = payload.into();
         self.put(Delivery::Datagram { from, to, payload });
+    }
+
+    /// A host of the DNS.
+    pub fn host(&mut self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let records = Records::Addresses(addresses);
+        self.names
+            .insert((RecordKind::Address, name.to_owned()), records);
+    }
+
+    /// The servers of a service: priority, weight, port, target.
+    pub fn srv(&mut self, name: &str, servers: &[(u16, u16, u16, &str)]) {
+        let record = |(priority, weight, port, target): &(u16, u16, u16, &str)| SrvRecord {
+            priority: *priority,
+            weight: *weight,
+            port: *port,
+            target: (*target).to_owned(),
+        };
+        let records = Records::Srv(servers.iter().map(record).collect());
+        self.names
+            .insert((RecordKind::Srv, name.to_owned()), records);
+    }
+
+    /// The services of a domain: order, preference, services, replacement.
+    pub fn naptr(&mut self, name: &str, services: &[(u16, u16, &str, &str)]) {
+        let record =
+            |(order, preference, services, replacement): &(u16, u16, &str, &str)| NaptrRecord {
+                order: *order,
+                preference: *preference,
+                flags: "S".to_owned(),
+                services: (*services).to_owned(),
+                replacement: (*replacement).to_owned(),
+            };
+        let records = Records::Naptr(services.iter().map(record).collect());
+        self.names
+            .insert((RecordKind::Naptr, name.to_owned()), records);
     }
 
     /// Closes all connections of a node under it.
@@ -373,8 +417,11 @@ impl Wire {
                     self.put(Delivery::Closed(peer, id));
                 }
             }
-            SipTransmit::Resolve { query, host } => {
-                self.put(Delivery::Resolved(node, query, host));
+            SipTransmit::Resolve { query, name, kind } => {
+                self.lookups.push((self.ms(), kind, name.clone()));
+                if !self.silent_dns.contains(&kind) {
+                    self.put(Delivery::Resolved(node, query, kind, name));
+                }
             }
         }
     }
@@ -428,10 +475,10 @@ impl Wire {
                 self.peers.remove(&(node, id));
                 self.with(node, |e, _| e.handle_closed(now, id, false));
             }
-            Delivery::Resolved(node, query, host) => {
-                let addresses = self.names.get(&host).cloned().unwrap_or_default();
-                let ips = addresses.iter().map(SocketAddr::ip).collect();
-                self.with(node, |e, _| e.handle_resolved(now, query, ips));
+            Delivery::Resolved(node, query, kind, name) => {
+                let records = self.names.get(&(kind, name)).cloned();
+                let result = records.ok_or(LookupError::NoSuchName);
+                self.with(node, |e, _| e.handle_resolved(now, query, result));
             }
         }
     }

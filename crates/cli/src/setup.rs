@@ -64,7 +64,9 @@ pub enum SetupError {
     )]
     NoTurnUser(String),
     /// Nothing to relay by.
-    #[error("--relay-only needs a TURN server: say --turn, or put `turn` into the settings")]
+    #[error(
+        "--relay-only needs a TURN server: say --turn, or put `turn` into the settings, or a password for the TURN server of your domain"
+    )]
     NoRelay,
     /// Without ICE there is no choice of addresses.
     #[error("--relay-only needs ICE, which is switched off")]
@@ -148,8 +150,10 @@ fn account(args: &PhoneArgs) -> Result<Section, SetupError> {
 /// What is the same for both.
 fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError> {
     let unsaid = Settings::default();
-    let aor = args.aor.clone().or_else(|| section.aor.clone());
-    let aor = aor.unwrap_or_else(default_aor);
+    let given = args.aor.clone().or_else(|| section.aor.clone());
+    // Nobody but its user has a domain to ask.
+    let has_domain = given.is_some();
+    let aor = given.unwrap_or_else(default_aor);
     let stun_servers = if args.stun.is_empty() {
         let servers = section.stun.iter().flatten();
         servers.map(|server| server.0.clone()).collect()
@@ -159,7 +163,15 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
     let ice = ice(args, section);
     let turn_servers = turn_servers(args, section, &aor)?;
     let relay_only = args.relay_only || section.relay_only.unwrap_or(false);
-    if relay_only && turn_servers.is_empty() {
+    let discovers = has_domain && ice != IceUse::Off;
+    let names_turn = !args.turn.is_empty() || section.turn.is_some();
+    let names_stun = !args.stun.is_empty() || section.stun.is_some();
+    let discover_turn = if discovers && !names_turn {
+        turn_login(args, section, &aor)
+    } else {
+        None
+    };
+    if relay_only && turn_servers.is_empty() && discover_turn.is_none() {
         return Err(SetupError::NoRelay);
     }
     if relay_only && ice == IceUse::Off {
@@ -179,6 +191,9 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
         proxy: args.proxy.clone().or_else(|| section.proxy.clone()),
         stun_servers,
         turn_servers,
+        // A TURN server tells what a STUN server would.
+        discover_stun: discovers && !names_stun && !names_turn && !relay_only,
+        discover_turn,
         relay_only,
         ice,
         ring: match section.ring {
@@ -234,10 +249,7 @@ fn turn_servers(
     } else {
         args.turn.clone()
     };
-    let from_environment = std::env::var("RINGTRUE_TURN_PASSWORD")
-        .ok()
-        .filter(|password| !password.is_empty());
-    let password = from_environment.or_else(|| section.turn_password.clone());
+    let password = turn_password(section);
     let auth_user = args.auth_user.clone().or_else(|| section.auth_user.clone());
     let mut servers = Vec::new();
     for TurnUri { user, address } in wanted {
@@ -255,6 +267,21 @@ fn turn_servers(
         });
     }
     Ok(servers)
+}
+
+fn turn_password(section: &Section) -> Option<String> {
+    let from_environment = std::env::var("RINGTRUE_TURN_PASSWORD")
+        .ok()
+        .filter(|password| !password.is_empty());
+    from_environment.or_else(|| section.turn_password.clone())
+}
+
+/// The user that TURN servers found by DNS know, where there is a password.
+fn turn_login(args: &PhoneArgs, section: &Section, aor: &str) -> Option<Login> {
+    let password = turn_password(section)?;
+    let auth_user = args.auth_user.clone().or_else(|| section.auth_user.clone());
+    let user = auth_user.or_else(|| user_part(aor))?;
+    Some(Login { user, password })
 }
 
 /// The user part of `sip:alice@example.org`.
@@ -347,6 +374,42 @@ mod tests {
         assert_eq!(aor_of("a b@c", "my_host"), "sip:abc@localhost");
         assert_eq!(aor_of("", ""), "sip:anonymous@localhost");
         assert_eq!(aor_of("x", "7f3a"), "sip:x@localhost");
+    }
+
+    /// By the domain's SRV records, where nothing is named and there is a domain.
+    #[test]
+    fn servers_are_looked_for_where_none_is_named() {
+        let found = |options: &str, file: &str| {
+            let line = format!("ringtrue call sip:bob@192.0.2.2 {options}");
+            let Verb::Call(args) = Cli::try_parse_from(line.trim().split(' ')).unwrap().command
+            else {
+                unreachable!("the line is a call");
+            };
+            let file = SettingsFile::parse(file).unwrap();
+            let settings = settings(&args.phone, &file.account(None).ok().unwrap()).unwrap();
+            let user = settings.discover_turn.map(|login| login.user);
+            (settings.discover_stun, user)
+        };
+        let alice = || Some("alice".to_owned());
+        let password = "turn-password = \"x\"";
+        assert_eq!(found("", ""), (false, None));
+        assert_eq!(found("--aor sip:alice@a.test", ""), (true, None));
+        assert_eq!(found("--aor sip:alice@a.test", password), (true, alice()));
+        assert_eq!(
+            found("--aor sip:alice@a.test --relay-only", password),
+            (false, alice())
+        );
+        assert_eq!(
+            found("--aor sip:alice@a.test --no-ice", password),
+            (false, None)
+        );
+        assert_eq!(found("--aor sip:alice@a.test --stun s", ""), (false, None));
+        assert_eq!(
+            found("--aor sip:alice@a.test --turn turn:t", password),
+            (false, None)
+        );
+        let nothing = format!("stun = []\nturn = []\n{password}");
+        assert_eq!(found("--aor sip:alice@a.test", &nothing), (false, None));
     }
 
     #[test]

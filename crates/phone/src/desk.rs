@@ -9,6 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{Pacer, TurnServer, UnverifiedPolicy};
 use ringtrue_sip::{Endpoint, QueryId};
 
+use crate::discovery::{Asking, Service};
 use crate::event::{CallRef, EventKind, PhoneEvent};
 use crate::identity::local_addresses;
 use crate::io::{BindRequest, Interface, LookupResult, Output, RecordKind, Records, ResolveQuery};
@@ -78,6 +79,10 @@ impl Desk {
         request
     }
 
+    pub(crate) fn rng(&mut self) -> &mut ChaCha20Rng {
+        &mut self.rng
+    }
+
     pub(crate) fn seed(&mut self) -> u64 {
         self.rng.random()
     }
@@ -107,6 +112,10 @@ impl Desk {
         self.sip
             .set_addresses(local_addresses(&interfaces, &self.sip_sockets));
         self.interfaces = interfaces;
+        if self.servers.known() == 0 && self.servers.is_settled(now) {
+            // The network may have come up just now.
+            self.resolve_ice_servers(now);
+        }
         if vanished {
             self.sip.close_connections(now);
         }
@@ -146,7 +155,8 @@ impl Desk {
     }
 
     /// Begins to resolve the STUN and TURN servers of the settings.
-    pub(crate) fn resolve_ice_servers(&mut self) {
+    pub(crate) fn resolve_ice_servers(&mut self, now: Instant) {
+        self.servers.asking.begin(now);
         for server in self.settings.stun_servers.clone() {
             self.resolve_ice_server(&server, None);
         }
@@ -157,6 +167,7 @@ impl Desk {
             };
             self.resolve_ice_server(&server.address, Some(login));
         }
+        self.discover_ice_servers();
     }
 
     fn resolve_ice_server(&mut self, server: &str, login: Option<Login>) {
@@ -166,14 +177,31 @@ impl Desk {
             self.servers.add(ip, &wanted);
             return;
         }
+        let query = self.ask(host.to_owned(), RecordKind::Address);
+        self.servers.pending.insert(query, wanted);
+    }
+
+    /// Asks for records; the query is the phone's own.
+    pub(crate) fn ask(&mut self, name: String, kind: RecordKind) -> ResolveQuery {
         let query = IceServers::query(self.servers.asked);
         self.servers.asked += 1;
-        self.servers.pending.insert(query, wanted);
-        self.out(Output::Resolve {
-            query,
-            name: host.to_owned(),
-            kind: RecordKind::Address,
-        });
+        self.out(Output::Resolve { query, name, kind });
+        query
+    }
+
+    /// Takes an answer that is one of ours; gives back the SIP endpoint's query otherwise.
+    pub(crate) fn handle_resolved(
+        &mut self,
+        query: ResolveQuery,
+        result: &LookupResult,
+    ) -> Option<QueryId> {
+        if query.0 & IceServers::OWN == 0 {
+            return Some(QueryId(query.0));
+        }
+        if !self.handle_service(query, result) {
+            self.servers.handle_address(query, result);
+        }
+        None
     }
 }
 
@@ -199,10 +227,10 @@ fn split_host_port(server: &str) -> (&str, u16) {
 }
 
 /// A server whose address is not known yet.
-struct WantedServer {
-    port: u16,
+pub(crate) struct WantedServer {
+    pub(crate) port: u16,
     /// A TURN server has one.
-    login: Option<Login>,
+    pub(crate) login: Option<Login>,
 }
 
 /// The STUN and TURN servers: those whose address is known, and those whose name is being resolved.
@@ -210,8 +238,11 @@ struct WantedServer {
 pub(crate) struct IceServers {
     stun: Vec<SocketAddr>,
     turn: Vec<TurnServer>,
-    pending: HashMap<ResolveQuery, WantedServer>,
+    pub(crate) pending: HashMap<ResolveQuery, WantedServer>,
+    /// Services that the domain was asked for.
+    pub(crate) services: HashMap<ResolveQuery, Service>,
     asked: u64,
+    asking: Asking,
 }
 
 impl IceServers {
@@ -235,8 +266,13 @@ impl IceServers {
     }
 
     /// Whether every name is resolved, or has failed to.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.pending.is_empty()
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
+        self.pending.is_empty() && self.services.is_empty() || self.asking.is_over(now)
+    }
+
+    /// How many servers there are to ask by now.
+    pub(crate) fn known(&self) -> usize {
+        self.stun.len() + self.turn.len()
     }
 
     pub(crate) fn stun(&self) -> Vec<SocketAddr> {
@@ -247,15 +283,7 @@ impl IceServers {
         self.turn.clone()
     }
 
-    /// Takes an answer that is one of ours; gives back the SIP endpoint's query otherwise.
-    pub(crate) fn handle_resolved(
-        &mut self,
-        query: ResolveQuery,
-        result: &LookupResult,
-    ) -> Option<QueryId> {
-        if query.0 & Self::OWN == 0 {
-            return Some(QueryId(query.0));
-        }
+    fn handle_address(&mut self, query: ResolveQuery, result: &LookupResult) {
         if let (Some(wanted), Ok(Records::Addresses(addresses))) =
             (self.pending.remove(&query), result)
         {
@@ -266,7 +294,6 @@ impl IceServers {
                 self.add(*ip, &wanted);
             }
         }
-        None
     }
 }
 

@@ -238,6 +238,21 @@ impl Gathering {
         true
     }
 
+    /// When names that are still being resolved are waited for no longer: the servers that are
+    /// known get half of the patience for their answers.
+    fn resolve_by(&self, desk: &Desk) -> Instant {
+        let patience = desk.settings.gather_patience;
+        match desk.servers.known() {
+            0 => self.started + patience,
+            _ => self.started + patience / 2,
+        }
+    }
+
+    /// Whether servers are being asked, or have been.
+    pub(crate) fn has_begun(&self) -> bool {
+        matches!(self.stage, Stage::Gathering { .. })
+    }
+
     /// Goes on as far as what is known allows.
     pub(crate) fn proceed(&mut self, desk: &mut Desk, now: Instant) {
         if let Stage::Binding { wanted, bound } = &mut self.stage
@@ -247,8 +262,9 @@ impl Gathering {
             self.stage = Stage::Resolving { bound };
         }
         let patience = desk.settings.gather_patience;
+        let resolve_by = self.resolve_by(desk);
         if let Stage::Resolving { bound } = &mut self.stage
-            && (desk.servers.is_settled() || now >= self.started + patience)
+            && (desk.servers.is_settled(now) || now >= resolve_by)
         {
             let bases = std::mem::take(bound);
             let config = GatherConfig {
@@ -309,7 +325,7 @@ impl Gathering {
     pub(crate) fn poll_timeout(&self, desk: &Desk) -> Option<Instant> {
         match &self.stage {
             Stage::Binding { .. } => None,
-            Stage::Resolving { .. } => Some(self.started + desk.settings.gather_patience),
+            Stage::Resolving { .. } => Some(self.resolve_by(desk)),
             Stage::Gathering { gatherer, .. } => gatherer.poll_timeout(&desk.pacer),
         }
     }

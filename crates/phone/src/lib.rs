@@ -13,6 +13,7 @@
 
 mod call;
 mod desk;
+mod discovery;
 pub mod driver;
 pub mod event;
 mod gathering;

@@ -64,7 +64,7 @@ impl Phone {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let sip = Endpoint::new(config, rng.random(), now);
         let mut desk = Desk::new(settings, interfaces, sip_sockets, sip, rng, (now, wall));
-        desk.resolve_ice_servers();
+        desk.resolve_ice_servers(now);
         let mut phone = Self {
             desk,
             calls: BTreeMap::new(),
@@ -273,14 +273,22 @@ impl Phone {
 
     /// The answer to [`Output::Resolve`].
     pub fn handle_resolved(&mut self, now: Instant, query: ResolveQuery, result: LookupResult) {
-        match self.desk.servers.handle_resolved(query, &result) {
+        let known = self.desk.servers.known();
+        match self.desk.handle_resolved(query, &result) {
             Some(query) => self.desk.sip.handle_resolved(now, query, result),
             None => {
                 for call in self.calls.values_mut() {
                     call.after_gathering(&mut self.desk, now);
                 }
-                for warm in &mut self.pool {
-                    warm.gathering.proceed(&mut self.desk, now);
+                let gained = self.desk.servers.known() > known;
+                for mut warm in std::mem::take(&mut self.pool) {
+                    // A set that was gathered without these servers makes way for a better one.
+                    if gained && warm.gathering.has_begun() {
+                        warm.gathering.abandon(&mut self.desk, now);
+                    } else {
+                        warm.gathering.proceed(&mut self.desk, now);
+                        self.pool.push(warm);
+                    }
                 }
             }
         }

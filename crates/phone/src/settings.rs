@@ -89,6 +89,10 @@ pub struct Settings {
     pub stun_servers: Vec<String>,
     /// TURN servers, which relay where no direct path exists.
     pub turn_servers: Vec<TurnServer>,
+    /// Whether STUN servers are looked for by the SRV records of the domain of `aor`.
+    pub discover_stun: bool,
+    /// Whether TURN servers are, and the user that they know.
+    pub discover_turn: Option<Login>,
     /// Whether only relayed candidates are used, so that the peer learns no address of ours.
     pub relay_only: bool,
     /// Whether ICE is used.
@@ -127,6 +131,8 @@ impl Default for Settings {
             login: None,
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
+            discover_stun: false,
+            discover_turn: None,
             relay_only: false,
             ice: IceUse::On,
             ring: RingWhen::Verified,

@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use ringtrue_phone::event::{EndReason, Outcome};
+use ringtrue_phone::settings::Login;
 use ringtrue_phone::{EventKind, RecordKind, Settings};
-use ringtrue_testnet::NameService;
+use ringtrue_testnet::{NameService, Verdict};
 
-use crate::stage::{PROXY, Place, Setup, Stage, at};
+use crate::stage::{PROXY, Place, STUN, Setup, Stage, TURN, at, is_response};
 
 /// An address where nobody is.
 const NOBODY: [u8; 4] = [198, 51, 100, 99];
@@ -138,4 +139,151 @@ fn a_server_whose_address_is_not_told_holds_nobody_up_for_long() {
     stage.dial_to("sip:bob@example.test");
     stage.run(20);
     assert_heard(&stage);
+}
+
+/// Whether alice's INVITE named a candidate of this type, and how long it took to leave.
+fn offered(mut stage: Stage, kind: &'static str) -> (bool, Duration) {
+    let (sent, seen) = std::sync::mpsc::channel();
+    stage.tap(move |passing| {
+        let text = String::from_utf8_lossy(passing.payload);
+        if text.starts_with("INVITE") {
+            let _ = sent.send(text.contains(kind));
+        }
+        Verdict::Pass
+    });
+    let dialled = stage.simulation.now();
+    stage.dial();
+    stage.run(10);
+    let invited = at(stage.alice(), |kind| {
+        matches!(kind, EventKind::Invite { .. })
+    })
+    .unwrap();
+    (seen.recv().unwrap(), invited - dialled)
+}
+
+/// Alice is at home, her proxy is known; her domain is `example.test`.
+fn discovering(names: NameService, alices: fn(&mut Settings)) -> Stage {
+    let setup = Setup {
+        names,
+        alices,
+        ..Setup::between(Place::PortRestricted, Place::Open)
+    };
+    setup.build()
+}
+
+fn discover_stun(settings: &mut Settings) {
+    settings.aor = "sip:alice@example.test".to_owned();
+    settings.stun_servers.clear();
+    settings.discover_stun = true;
+}
+
+fn discover_turn(settings: &mut Settings) {
+    settings.aor = "sip:alice@example.test".to_owned();
+    settings.stun_servers.clear();
+    settings.discover_turn = Some(Login {
+        user: "phone".to_owned(),
+        password: "secret".to_owned(),
+    });
+}
+
+const STUN_SERVICE: &str = "_stun._udp.example.test";
+
+#[test]
+fn a_stun_server_found_by_srv_gives_a_server_reflexive_candidate() {
+    let names = NameService::new()
+        .with_delay(Duration::from_millis(100))
+        .with_srv(STUN_SERVICE, (1, 1), "stun.example.test", 3478)
+        .with_host("stun.example.test", STUN);
+    let (reflexive, _) = offered(discovering(names, discover_stun), "typ srflx");
+    assert!(reflexive);
+    let (reflexive, took) = offered(discovering(NameService::new(), discover_stun), "typ srflx");
+    assert!(!reflexive);
+    assert!(took < Duration::from_millis(50), "{took:?}");
+}
+
+/// The DNS is asked at the start and never awaited past the gathering patience; and where another
+/// server is known, that one still gets its time.
+#[test]
+fn a_silent_dns_delays_a_call_by_no_more_than_the_gathering_patience() {
+    let silent = || NameService::new().silent();
+    let dial_at_once = |alices: fn(&mut Settings), kind| {
+        let setup = Setup {
+            names: silent(),
+            alices,
+            warm_up: Duration::ZERO,
+            ..Setup::between(Place::PortRestricted, Place::Open)
+        };
+        offered(setup.build(), kind)
+    };
+    let (_, took) = dial_at_once(discover_stun, "typ srflx");
+    assert_eq!(took, Duration::from_millis(500));
+    let (reflexive, took) = dial_at_once(
+        |settings| {
+            let stun = settings.stun_servers.clone();
+            discover_turn(settings);
+            settings.stun_servers = stun;
+        },
+        "typ srflx",
+    );
+    assert!(reflexive && took <= Duration::from_millis(500), "{took:?}");
+    // After some seconds nothing is waited for.
+    let mut stage = discovering(silent(), discover_stun);
+    stage.run(5);
+    let (_, took) = offered(stage, "typ srflx");
+    assert!(took < Duration::from_millis(50), "{took:?}");
+}
+
+/// Sets that are kept warm were gathered before a slow DNS had told where the server is: they
+/// make way for better ones.
+#[test]
+fn a_slow_dns_improves_the_sets_that_are_kept_warm() {
+    let names = NameService::new()
+        .with_delay(Duration::from_millis(900))
+        .with_srv(STUN_SERVICE, (1, 1), "stun.example.test", 3478)
+        .with_host("stun.example.test", STUN);
+    let setup = Setup {
+        names,
+        bobs: |settings| {
+            settings.aor = "sip:bob@example.test".to_owned();
+            settings.stun_servers.clear();
+            settings.discover_stun = true;
+        },
+        ..Setup::between(Place::Symmetric, Place::FullCone)
+    };
+    let mut stage = setup.build();
+    stage.run(2);
+    let (sent, seen) = std::sync::mpsc::channel();
+    stage.tap(move |passing| {
+        if is_response(passing.payload, 183) {
+            let text = String::from_utf8_lossy(passing.payload).into_owned();
+            let _ = sent.send(text.contains("typ srflx"));
+        }
+        Verdict::Pass
+    });
+    stage.dial();
+    stage.run(10);
+    assert!(seen.recv().unwrap());
+}
+
+#[test]
+fn a_turn_server_found_by_srv_relays_for_those_who_have_credentials() {
+    let names = || {
+        NameService::new()
+            .with_srv("_turn._udp.example.test", (1, 1), "turn.example.test", 3478)
+            .with_host("turn.example.test", TURN)
+    };
+    for (alices, rings) in [
+        (discover_turn as fn(&mut Settings), true),
+        (discover_stun, false),
+    ] {
+        let setup = Setup {
+            names: names(),
+            alices,
+            ..Setup::between(Place::Symmetric, Place::Symmetric)
+        };
+        let mut stage = setup.build();
+        stage.dial();
+        stage.run(20);
+        assert_eq!(stage.rang(), rings, "{}", stage.story());
+    }
 }

@@ -95,6 +95,8 @@ pub struct Setup {
     pub turn: ringtrue_testnet::TurnServer,
     /// What the DNS says to all of them.
     pub names: NameService,
+    /// How long the phones have before the test begins, to register and gather.
+    pub warm_up: Duration,
     pub seed: u64,
 }
 
@@ -110,6 +112,7 @@ impl Default for Setup {
             bobs: |_| {},
             turn: ringtrue_testnet::TurnServer::new("phone", "secret"),
             names: NameService::new(),
+            warm_up: Duration::from_secs(2),
             seed: 1,
         }
     }
@@ -209,7 +212,7 @@ impl Setup {
             simulation.add(host, phone.with_names(self.names));
         }
         simulation.settle();
-        simulation.run_for(Duration::from_secs(2));
+        simulation.run_for(self.warm_up);
         Stage {
             simulation,
             alice,

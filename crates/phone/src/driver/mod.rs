@@ -8,6 +8,7 @@
 mod connections;
 mod error;
 mod interfaces;
+mod mdns;
 mod names;
 mod sockets;
 mod sound;
@@ -251,7 +252,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             sockets,
             connections,
             sounds: Sounds::new(config.sound, inbox.clone()),
-            names: Names::new(&config.dns),
+            names: Names::new(&config.dns, &named),
             inbox,
             events,
             buffer: vec![0; DATAGRAM_MAX],

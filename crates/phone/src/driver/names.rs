@@ -1,4 +1,5 @@
-//! Look-ups: the hosts file, then the DNS servers of the system or of the settings.
+//! Look-ups: the hosts file, then the DNS servers of the system or of the settings; names of the
+//! link by multicast DNS.
 //!
 //! Each call of [`Names::look_up`] is one look-up; what follows from the answer is the phone's
 //! business. Answers are kept for their TTL by the resolver.
@@ -16,6 +17,7 @@ use hickory_resolver::proto::op::{Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 
+use super::{interfaces, mdns};
 use crate::{LookupError, LookupResult, NaptrRecord, RecordKind, Records, SrvRecord};
 
 /// What names the system's DNS servers.
@@ -35,6 +37,8 @@ const OTHER_FAMILY: Duration = Duration::from_millis(250);
 pub(super) struct Names {
     /// The DNS servers of the settings; none: those of the system.
     servers: Arc<[SocketAddr]>,
+    /// The addresses that the user named, and no others.
+    named: Arc<[IpAddr]>,
     resolver: Arc<Mutex<Option<Made>>>,
 }
 
@@ -45,9 +49,10 @@ struct Made {
 }
 
 impl Names {
-    pub(super) fn new(servers: &[SocketAddr]) -> Self {
+    pub(super) fn new(servers: &[SocketAddr], named: &[IpAddr]) -> Self {
         Self {
             servers: servers.into(),
+            named: named.into(),
             resolver: Arc::default(),
         }
     }
@@ -72,6 +77,9 @@ impl Names {
                 return Ok(Records::Addresses(known));
             }
         }
+        if is_local(name) {
+            return self.on_the_link(&asked, kind).await;
+        }
         let resolver = self.resolver()?;
         match kind {
             RecordKind::Address => addresses(&resolver, asked).await,
@@ -84,6 +92,21 @@ impl Names {
                 Ok(Records::Naptr(records.iter().filter_map(naptr).collect()))
             }
         }
+    }
+
+    /// A name that the hosts of the link give to themselves. The DNS is not asked about it (RFC 6762
+    /// section 22.1).
+    async fn on_the_link(&self, name: &Name, kind: RecordKind) -> LookupResult {
+        if kind != RecordKind::Address {
+            return Err(LookupError::NoSuchName);
+        }
+        let interfaces = interfaces::list(&self.named).unwrap_or_default();
+        let links: Vec<IpAddr> = interfaces.iter().map(|known| known.address).collect();
+        let found = mdns::look_up(name, &links, mdns::GROUP).await;
+        if found.is_empty() {
+            return Err(LookupError::NoSuchName);
+        }
+        Ok(Records::Addresses(found))
     }
 
     /// The resolver; made anew when the system's configuration has changed, as another network
@@ -138,6 +161,12 @@ fn make(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
     // Read here for each look-up.
     options.use_hosts_file = ResolveHosts::Never;
     builder.build()
+}
+
+/// Whether a name belongs to the link (RFC 6762 section 3).
+fn is_local(name: &str) -> bool {
+    let labels = name.trim_end_matches('.').rsplit_once('.');
+    labels.is_some_and(|(_, top)| top.eq_ignore_ascii_case("local"))
 }
 
 fn in_hosts_file(name: &Name) -> Vec<IpAddr> {

@@ -5,6 +5,7 @@
 //!              └─ a server of example.test that is not there
 //! ```
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ringtrue_phone::event::{EndReason, Outcome};
@@ -285,5 +286,46 @@ fn a_turn_server_found_by_srv_relays_for_those_who_have_credentials() {
         stage.dial();
         stage.run(20);
         assert_eq!(stage.rang(), rings, "{}", stage.story());
+    }
+}
+
+/// A caller that hides its host address behind a name, as browsers do (`.local`), or has a domain
+/// name there. RFC 8839 section 5.1: such candidates MUST be ignored; nobody looks the name up or
+/// sends anything where it would lead. The others are as good as ever.
+#[test]
+fn candidates_with_names_are_ignored_and_do_no_harm() {
+    const HOST: &str = "192.168.1.10";
+    for name in ["alic10.local", "host.ex.test"] {
+        assert_eq!(name.len(), HOST.len(), "Content-Length stays true");
+        let setup = Setup {
+            names: NameService::new().with_host(name, NOBODY),
+            ..Setup::between(Place::PortRestricted, Place::PortRestricted)
+        };
+        let mut stage = setup.build();
+        let (sent, seen) = std::sync::mpsc::channel();
+        stage.tap(move |passing| {
+            assert_ne!(passing.destination.ip(), IpAddr::from(NOBODY));
+            let departs = passing.stage == ringtrue_testnet::Stage::Departure;
+            let text = String::from_utf8_lossy(passing.payload);
+            let is_sdp = text.starts_with("INVITE") && text.contains("a=candidate");
+            if !(departs && is_sdp) {
+                return Verdict::Pass;
+            }
+            let hidden: Vec<String> = text
+                .split_inclusive('\n')
+                .map(|line| match line.starts_with("a=candidate") {
+                    true => line.replace(HOST, name),
+                    false => line.to_owned(),
+                })
+                .collect();
+            let hidden = hidden.concat();
+            let _ = sent.send(hidden.contains(name));
+            Verdict::Replace(hidden.into_bytes())
+        });
+        stage.dial();
+        stage.run(10);
+        assert!(seen.try_iter().any(|is_hidden| is_hidden));
+        assert!(stage.rang(), "{}", stage.story());
+        assert_heard(&stage);
     }
 }

@@ -4,22 +4,22 @@ expected, and how the outcome is judged."""
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shutil
 import time
 
+import places
 import trace
 from foreign import FOREIGN, Aioice
-from network import NAT_KINDS, LabError
+from network import LabError
 from phones import Ringtrue
-from servers import PROXY, STUN, STUN_OTHER, TURN
+from places import BEHIND_ONE, BLOCKED, HOSTS, RELAYED, most_direct
+from servers import PROXY, STUN, STUN_OTHER, TURN, TURN_TLS
 
 ALICE_TONE, BOB_TONE = 880, 440
 TALK = 4                 # seconds of a call
 HEARD_ENOUGH = 3.0       # seconds of the other's tone in it
 PATHLESS_LIMIT = 12.0    # seconds until a call without a path has ended
 SERVERS = {PROXY, STUN, STUN_OTHER}
-BEHIND_ONE = "behind-one"
 
 
 @dataclasses.dataclass
@@ -62,17 +62,9 @@ class Outcome:
             self.failures.append(otherwise)
 
 
-def direct_path(caller, callee):
-    """Whether two NATs let a direct path through (relays aside)."""
-    kinds = {caller, callee}
-    return "udp-blocked" not in kinds and kinds not in ({"symmetric"}, {"symmetric", "port-restricted"})
-
-
 def pairings():
-    """Every pairing of the NAT kinds, two phones behind one NAT, and the settings that decide on ICE."""
-    cases = [Case(a, b, "connected" if direct_path(a, b) else "no path")
-             for a, b in itertools.product(NAT_KINDS, repeat=2)]
-    cases += [Case(BEHIND_ONE, kind, "connected") for kind in NAT_KINDS if kind not in ("open", "udp-blocked")]
+    """Every pairing of places, and the settings that decide on ICE."""
+    cases = [Case(a, b, "no path" if most_direct(a, b) == RELAYED else "connected") for a, b in places.places()]
     cases.append(Case("open", "open", "unverified", label="no-ice", caller_options=("--no-ice",)))
     cases.append(Case("open", "open", "refused", label="require-ice",
                       caller_options=("--no-ice",), callee_options=("--require-ice",)))
@@ -82,15 +74,17 @@ def pairings():
     return cases
 
 
-def turn_pairings():
-    """The same with a TURN server in both phones' settings: a relay where there is no direct path, and only there."""
+def turn_pairings(tls):
+    """The same with a TURN server in both phones' settings: a relay where there is no direct path, and only there.
+    `tls`: whether the program reaches it over TLS, too; without, a phone whose UDP is blocked has no path."""
     cases = []
     for case in pairings():
         if case.label:
             continue
-        if case.expected == "no path" and "udp-blocked" not in (case.caller, case.callee):
+        if case.expected == "no path" and (tls or BLOCKED not in (case.caller, case.callee)):
             case.expected = "relayed"
-        case.caller_options = case.callee_options = ("--turn", TURN)
+        case.caller_options, case.callee_options = (turn_options(place, tls) for place in (case.caller, case.callee))
+        case.label = f"turn {case.name}"
         cases.append(case)
     # One side's relay is enough; a relay can be asked for.
     both = Case("symmetric", "symmetric", "relayed")
@@ -100,8 +94,15 @@ def turn_pairings():
     return cases
 
 
+def turn_options(place, tls):
+    """A phone whose UDP is blocked knows the server by both ways, and cannot tell beforehand which one leads there."""
+    over_tls = ("--turn", TURN_TLS, "--tls-ca", "../ca.pem") if tls and place == BLOCKED else ()
+    return ("--turn", TURN, *over_tls)
+
+
 SHORT = ["open:open", "port-restricted:port-restricted", "full-cone:symmetric", "symmetric:symmetric",
-         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "no-ice", "require-ice", "control"]
+         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "no-ice", "require-ice", "control",
+         "turn symmetric:symmetric", "turn udp-blocked:port-restricted", "turn one-cgn:hairpin"]
 
 
 def foreign_calls():
@@ -123,9 +124,10 @@ def foreign_calls():
 
 def aioice_calls():
     """PyPI's aioice and ringtrue, each calling the other, wherever two of ours connect."""
-    places = [(case.caller, case.callee) for case in pairings() if not case.label and case.expected == "connected"]
     cases = []
-    for caller, callee in places:
+    for caller, callee in places.places():
+        if most_direct(caller, callee) == RELAYED or callee == places.HAIRPIN or caller == places.TWO_CGNS:
+            continue
         cases.append(Case(caller, callee, "held", "aioice", "ringtrue"))
         cases.append(Case(caller, callee, "held by callee", "ringtrue", "aioice"))
     for caller, callee in (("symmetric", "symmetric"), ("port-restricted", "symmetric"), ("symmetric", "port-restricted")):
@@ -170,16 +172,8 @@ class Call:
 
     def _hosts(self):
         """The two hosts, and all namespaces that are to go with them."""
-        a, b = self.tag + "a", self.tag + "b"
-        if self.case.caller == BEHIND_ONE:
-            router = self.internet.nat(a + "-nat", self.case.callee, "192.168.1")
-            alice, bob = self.internet.namespace(a), self.internet.namespace(b)
-            self.internet.join(alice, router, "192.168.1", 10)
-            self.internet.join(bob, router, "192.168.1", 20)
-        else:
-            alice = self.internet.host(a, self.case.caller)
-            bob = self.internet.host(b, self.case.callee, lan="192.168.2", number=20)
-        names = {f"{self.internet.prefix}-{name}" for name in (a, b, a + "-nat", b + "-nat")}
+        alice, bob, names = places.build(self.internet, self.tag, self.case.caller, self.case.callee)
+        names = {f"{self.internet.prefix}-{name}" for name in names}
         return alice, bob, [n for n in self.internet.namespaces if n.name in names]
 
     def _phone(self, name, host, user, tone):
@@ -190,7 +184,7 @@ class Call:
 
     def _talk(self, alice, bob):
         outcome = Outcome()
-        caller_tcp, callee_tcp = self.case.caller == "udp-blocked", self.case.callee == "udp-blocked"
+        caller_tcp, callee_tcp = self.case.caller == BLOCKED, self.case.callee == BLOCKED
         if isinstance(bob, Ringtrue):
             registered = bob.listen(tcp=callee_tcp, more=self.case.callee_options)
         else:
@@ -246,20 +240,32 @@ class Call:
         getattr(self, "_judge_" + self.case.expected.replace(" ", "_"))(outcome, alice, bob, story)
 
     def _judge_connected(self, outcome, alice, bob, story):
+        """A direct path exists: it is the one that is taken in the end, and the most direct of its kind."""
         outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
         self._judge_call(outcome, alice, bob)
         outcome.expect(not self._relayed(alice, bob), "relayed, though a direct path exists")
+        outcome.expect(story.last_media == "direct", "on the wire, a relay carries the voice though a direct path exists")
+        if most_direct(self.case.caller, self.case.callee) == HOSTS:
+            outcome.expect(self._types(alice, bob) == {"host"}, "not between the hosts' own addresses, though these lead there")
 
     def _judge_relayed(self, outcome, alice, bob, story):
-        """The checks are wrapped on the wire; the logs tell."""
         self._judge_call(outcome, alice, bob)
         outcome.expect(self._relayed(alice, bob), "the path is not a relayed one")
+        # What goes through TLS cannot be read; there the phones' logs have to do.
+        if self.case.callee != BLOCKED:
+            outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
+            outcome.expect(story.media == story.relayed_media > 0, "on the wire, the voice does not go over a relay")
+
+    @classmethod
+    def _relayed(cls, alice, bob):
+        """Whether either phone says that the path in the end was a relayed one."""
+        return "relay" in cls._types(alice, bob)
 
     @staticmethod
-    def _relayed(alice, bob):
-        """Whether either phone says that the path in the end was a relayed one."""
+    def _types(alice, bob):
+        """The candidate types of the path that the phones say they selected last."""
         selected = [phone.events("path_selected")[-1:] for phone in (alice, bob)]
-        return any("relay" in (path["local_type"], path["remote_type"]) for paths in selected for path in paths)
+        return {path[end] for paths in selected for path in paths for end in ("local_type", "remote_type")}
 
     def _judge_call(self, outcome, alice, bob):
         outcome.expect(outcome.exits == (0, 0), f"exit codes {outcome.exits}, expected 0 and 0")

@@ -12,9 +12,11 @@ import time
 
 import cases
 from network import NAT_KINDS, Internet, LabError
+from places import HAIRPIN
 from servers import STUN, Servers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+JUDGE_TEST = pathlib.Path(__file__).parent / "test_trace.py"
 PROBE = pathlib.Path(__file__).parent / "stun_probe.py"
 KINDS_BY_RFC_5780 = {
     "open": "endpoint-independent endpoint-independent",
@@ -37,6 +39,11 @@ def binary():
         if subprocess.run(["cargo", "build", "--locked", "-p", "ringtrue"], cwd=ROOT).returncode != 0:
             raise LabError("ringtrue does not build")
     return program.resolve()
+
+
+def knows_tls(program):
+    """Whether it reaches TURN servers over TLS."""
+    return "--tls-ca" in subprocess.run([program, "call", "--help"], text=True, capture_output=True).stdout
 
 
 def heard(measured):
@@ -132,9 +139,10 @@ def choose(available, wanted):
 
 def run_verb(options, directory):
     if options.verb == "run":
-        available = cases.turn_pairings() if options.turn else cases.pairings()
+        with_turn = cases.turn_pairings(tls=knows_tls(binary()))
+        available = with_turn if options.turn else cases.pairings()
         if options.short and not options.pairing:
-            available = [case for case in available if case.name in cases.SHORT]
+            available = [case for case in cases.pairings() + with_turn if case.name in cases.SHORT]
         chosen = choose(available, options.pairing)
     elif options.verb == "foreign":
         chosen = choose(cases.foreign_calls(), options.pairing)
@@ -143,6 +151,9 @@ def run_verb(options, directory):
     else:
         chosen = choose(cases.ordinary_calls(), options.pairing)
     program = None if options.verb == "ordinary" else binary()
+    # Were the judge wrong, the verdicts would be worth nothing.
+    if subprocess.run([sys.executable, str(JUDGE_TEST)], capture_output=True).returncode != 0:
+        raise LabError(f"the judge fails its own test: python3 {JUDGE_TEST}")
     started = time.monotonic()
     results = run_cases(chosen, options, program, directory)
     status = report(results, directory, options.keep)
@@ -175,8 +186,8 @@ def nats_verb(options, directory):
 def shell_verb(options, directory):
     """A host behind the named NAT, and a second one on the open Internet to talk to."""
     kind = options.pairing[0] if options.pairing else "port-restricted"
-    if kind not in NAT_KINDS:
-        raise LabError(f"no NAT is called {kind}; there are: {', '.join(NAT_KINDS)}")
+    if kind not in NAT_KINDS + [HAIRPIN]:
+        raise LabError(f"no NAT is called {kind}; there are: {', '.join(NAT_KINDS + [HAIRPIN])}")
     internet = Internet(options.prefix, options.loss)
     servers = None
     try:

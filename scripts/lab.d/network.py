@@ -59,7 +59,8 @@ class Namespace:
         return subprocess.Popen(["ip", "netns", "exec", self.name, *command], **options)
 
     def forward(self):
-        self.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        self.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
+                 "net.ipv4.conf.default.send_redirects=0")
 
     def remove(self):
         """Ends whatever still runs in here and takes the namespace away."""
@@ -148,34 +149,46 @@ table ip loss {{
             namespace.address = own
         return own
 
-    def host(self, name, kind, lan="192.168.1", number=10):
-        """A host behind a NAT of this kind, or on the Internet itself when it is open."""
+    def host(self, name, kind, lan="192.168.1", number=10, behind=None):
+        """A host behind a NAT of this kind, or on the Internet itself when it is open. `behind` is the NAT in front
+        of that one: (router, its LAN, a number there)."""
         host = self.namespace(name)
         if kind == "open":
             self.attach(host, "eth0")
         else:
-            self.join(host, self.nat(name + "-nat", kind, lan), lan, number)
+            self.join(host, self.nat(name + "-nat", kind, lan, behind), lan, number)
         return host
 
-    def nat(self, name, kind, lan):
-        """A router with a public address on `wan` and a bridge `lan` for its hosts."""
+    def nat(self, name, kind, lan, behind=None):
+        """A router with an address outside on `wan` and a bridge `lan` for its hosts."""
         router = self.namespace(name)
         router.forward()
-        self.attach(router, "wan")
+        if behind is None:
+            self.attach(router, "wan")
+        else:
+            self.join(router, *behind, device="wan")
         # A bridge keeps an address that was given, and would otherwise take its ports' lowest.
         router.ip("link add lan address 02:00:00:ff:00:01 type bridge", f"address add {lan}.1/24 dev lan", "link set lan up")
+        # What goes from LAN to LAN by way of the router shall be routed; where the kernel can filter bridges, a
+        # translated packet would else be bridged past the other rules.
+        router.run("sysctl", "-q", "-e", "-w", "net.bridge.bridge-nf-call-iptables=0")
         router.run("nft", "-f", str(RULES / "common.nft"))
         router.run("nft", "-f", str(RULES / f"{kind}.nft"))
+        if kind == "hairpin":
+            router.run("nft", "add", "rule", "ip", "nat", "postrouting",
+                       f'oifname "lan" ip saddr {lan}.0/24 ct status dnat snat to {router.address}')
         return router
 
-    def join(self, host, router, lan, number):
-        """Plugs a host into a router's LAN."""
+    def join(self, host, router, lan, number, device="eth0", isolated=False):
+        """Plugs a host into a router's LAN; isolated ones reach the router and not each other."""
         own = f"{lan}.{number}"
-        wire = Wire(router, f"lan{number}", host, "eth0")
+        wire = Wire(router, f"lan{number}", host, device)
         router.ip(f"link set lan{number} master lan")
+        if isolated:
+            router.ip(f"link set lan{number} type bridge_slave isolated on")
         router.ip(f"neighbor replace {own} lladdr {wire.right_mac} dev lan nud permanent")
-        host.ip(f"address add {own}/24 dev eth0",
-                f"neighbor replace {lan}.1 lladdr 02:00:00:ff:00:01 dev eth0 nud permanent",
+        host.ip(f"address add {own}/24 dev {device}",
+                f"neighbor replace {lan}.1 lladdr 02:00:00:ff:00:01 dev {device} nud permanent",
                 f"route add default via {lan}.1")
         host.address = own
 

@@ -1,7 +1,8 @@
 """Reads a phone's own packets back from a capture and judges them.
 
 Independent of the phone's word: the first 180 must come after an answered
-check of its own and after a check by the peer.
+check of its own and after a check by the peer. Checks over a relay count as
+well: turn.py takes them out of their TURN messages.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import re
 import struct
 import subprocess
 
-STUN_REQUEST, STUN_SUCCESS, STUN_COOKIE = 0x0001, 0x0101, 0x2112A442
+import turn
+
 TCP, UDP = 6, 17
 
 
@@ -40,6 +42,7 @@ class Packet:
     source: str
     destination: str
     payload: bytes
+    sequence: int = 0                  # of TCP: the number of the payload's first byte
 
 
 def packets(path):
@@ -59,10 +62,10 @@ def packets(path):
         segment = ip[(ip[0] & 15) * 4:struct.unpack_from("!H", ip, 2)[0]]
         if len(segment) < 8:
             continue
-        source, destination = struct.unpack_from("!HH", segment)
+        source, destination, sequence = struct.unpack_from("!HHI", segment)
         header = 8 if ip[9] == UDP else (segment[12] >> 4) * 4
         yield Packet(seconds + micros / 1e6, ip[9], f"{'.'.join(map(str, ip[12:16]))}:{source}",
-                     f"{'.'.join(map(str, ip[16:20]))}:{destination}", segment[header:])
+                     f"{'.'.join(map(str, ip[16:20]))}:{destination}", segment[header:], sequence)
 
 
 @dataclasses.dataclass
@@ -74,6 +77,9 @@ class Story:
     answered: float | None = None      # the first 200 to the INVITE it sent
     own_check: float | None = None     # an own Binding request was answered by the peer
     peer_check: float | None = None    # a Binding request of the peer arrived
+    media: int = 0                     # RTP packets that left or came
+    relayed_media: int = 0             # those of them that a relay carried
+    last_media: str | None = None      # how the last one went: "direct" or "relayed"
 
     @property
     def proof(self):
@@ -89,30 +95,51 @@ class Story:
 
 
 def callee_story(path, own_address, servers):
-    """What a capture on the callee's device tells. Packets of the STUN servers prove nothing."""
+    """What a capture on the callee's device tells."""
+    return story_of(packets(path), own_address, servers)
+
+
+def story_of(captured, own_address, servers):
+    """What packets tell of the callee. `servers` are the hosts of the STUN and TURN servers: what they say
+    themselves proves nothing, what they relay counts as its sender's."""
     story = Story()
     asked = set()
-    for packet in packets(path):
+    unwrap = turn.Unwrapper(servers)
+    for packet in captured:
         sent = packet.source.startswith(own_address + ":")
-        payload = packet.payload
-        other = (packet.destination if sent else packet.source).rsplit(":", 1)[0]
-        if not sent and re.match(rb"INVITE ", payload) and story.invited is None:
-            story.invited = packet.time
-        if sent and b"SIP/2.0 180" in payload and story.ringing is None:
-            story.ringing = packet.time
-        if (sent and b"SIP/2.0 200" in payload and re.search(rb"CSeq: *\d+ +INVITE", payload, re.I)
-                and story.answered is None):
-            story.answered = packet.time
-        if packet.protocol != UDP or len(payload) < 20 or other in servers:
-            continue
-        kind, _, cookie = struct.unpack_from("!HHI", payload)
-        if cookie != STUN_COOKIE:
-            continue
-        transaction = payload[8:20]
-        if kind == STUN_REQUEST and sent:
-            asked.add(transaction)
-        elif kind == STUN_REQUEST and story.peer_check is None:
-            story.peer_check = packet.time
-        elif kind == STUN_SUCCESS and not sent and transaction in asked and story.own_check is None:
-            story.own_check = packet.time
+        _read_sip(story, packet, sent)
+        for peer, relayed, payload in unwrap(packet, sent, packet.protocol == TCP):
+            if turn.is_server(peer, servers):
+                continue
+            if turn.is_rtp(payload):
+                # The peer's relay shows itself by its address.
+                relayed = relayed or peer.rsplit(":", 1)[0] in servers
+                story.media += 1
+                story.relayed_media += relayed
+                story.last_media = "relayed" if relayed else "direct"
+            _read_check(story, asked, packet.time, sent, payload)
     return story
+
+
+def _read_sip(story, packet, sent):
+    payload = packet.payload
+    if not sent and re.match(rb"INVITE ", payload) and story.invited is None:
+        story.invited = packet.time
+    if sent and b"SIP/2.0 180" in payload and story.ringing is None:
+        story.ringing = packet.time
+    if (sent and b"SIP/2.0 200" in payload and re.search(rb"CSeq: *\d+ +INVITE", payload, re.I)
+            and story.answered is None):
+        story.answered = packet.time
+
+
+def _read_check(story, asked, at, sent, payload):
+    message = turn.stun_message(payload)
+    if message is None:
+        return
+    kind, transaction, _ = message
+    if kind == turn.BINDING_REQUEST and sent:
+        asked.add(transaction)
+    elif kind == turn.BINDING_REQUEST and story.peer_check is None:
+        story.peer_check = at
+    elif kind == turn.BINDING_SUCCESS and not sent and transaction in asked and story.own_check is None:
+        story.own_check = at

@@ -230,6 +230,9 @@ impl Call {
         if let Stage::Cancelling { reason, until } = self.stage
             && now >= until
         {
+            if let Some(handle) = self.handle {
+                desk.sip.abandon(handle);
+            }
             self.finish_cancelled(desk, now, reason, None);
         }
     }

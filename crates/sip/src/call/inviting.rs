@@ -19,6 +19,8 @@ pub(crate) struct Inviting {
     pub(crate) key: ClientKey,
     early: BTreeMap<String, Early>,
     cancel: Cancel,
+    /// Whether anybody waits for its end.
+    is_heeded: bool,
 }
 
 /// An INVITE of ours that was answered, while other forks may still answer.
@@ -63,6 +65,10 @@ impl Inviting {
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancel != Cancel::No
     }
+
+    pub(super) fn is_heeded(&self) -> bool {
+        self.is_heeded
+    }
 }
 
 impl Endpoint {
@@ -100,6 +106,7 @@ impl Endpoint {
             key: key.clone(),
             early: BTreeMap::new(),
             cancel: Cancel::No,
+            is_heeded: true,
         };
         let call = Call {
             call_id,
@@ -151,6 +158,16 @@ impl Endpoint {
             self.send_cancel(now, call);
         }
         Ok(())
+    }
+
+    /// Nobody waits any longer for the effect of a [`Self::cancel`]. As long as the endpoint runs it
+    /// still sends the CANCEL when it may, and ends what is answered all the same, but
+    /// [`Self::is_idle`] no longer waits for that: a next hop that is silent would keep it busy for
+    /// 64*T1.
+    pub fn abandon(&mut self, call: CallHandle) {
+        if let Some(inviting) = self.inviting(call) {
+            inviting.is_heeded = !inviting.is_cancelled();
+        }
     }
 
     fn send_cancel(&mut self, now: Instant, call: CallHandle) {

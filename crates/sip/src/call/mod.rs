@@ -60,7 +60,22 @@ pub(crate) enum Stage {
 impl Call {
     /// Whether anybody still talks in it, or is about to.
     pub(crate) fn is_active(&self) -> bool {
-        !self.sessions.is_empty() || matches!(self.stage, Stage::Inviting(_) | Stage::Invited(_))
+        let stage = match &self.stage {
+            Stage::Inviting(inviting) => inviting.is_heeded(),
+            Stage::Invited(_) => true,
+            Stage::Answered(_) | Stage::Over => false,
+        };
+        stage || !self.sessions.is_empty()
+    }
+
+    /// Whether a transaction is the INVITE or the CANCEL of a call that nobody waits for.
+    pub(crate) fn has_abandoned(&self, transaction: &ClientKey) -> bool {
+        match &self.stage {
+            Stage::Inviting(inviting) => {
+                !inviting.is_heeded() && inviting.key.is_same_branch(transaction)
+            }
+            _ => false,
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

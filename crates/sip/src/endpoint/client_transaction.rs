@@ -20,6 +20,13 @@ pub(crate) struct ClientKey {
     pub(super) method: String,
 }
 
+impl ClientKey {
+    /// The same request, or a CANCEL and what it cancels.
+    pub(crate) fn is_same_branch(&self, other: &Self) -> bool {
+        self.branch == other.branch
+    }
+}
+
 /// Who waits for the outcome of a client transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Purpose {

@@ -105,10 +105,14 @@ impl Endpoint {
 
     /// Whether nothing is left to be sent or waited for: no call, no transaction of ours under
     /// way (a BYE, the withdrawal of a registration), no answer to be repeated. A standing
-    /// registration does not count.
+    /// registration does not count, nor does what [`Self::abandon`] was said of.
     pub fn is_idle(&self) -> bool {
+        let abandoned = |key| self.calls.values().any(|call| call.has_abandoned(key));
         self.calls.values().all(|call| !call.is_active())
-            && !self.clients.values().any(ClientTransaction::is_awaited)
+            && !self
+                .clients
+                .iter()
+                .any(|(key, transaction)| transaction.is_awaited() && !abandoned(key))
             && !self.servers.values().any(ServerTransaction::awaits_ack)
     }
 

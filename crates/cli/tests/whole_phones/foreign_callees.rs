@@ -11,7 +11,7 @@ use crate::foreign::{CAROL, CAROL_TONE, Foreign, Kind};
 use crate::stage::{ALICE_TONE, Setup, Stage, heard, outcome};
 
 /// Alice, and carol whom she calls without a proxy between them.
-fn alice_and_carol(kind: Kind, alices: fn(&mut Settings)) -> (Stage, Foreign) {
+pub fn alice_and_carol(kind: Kind, alices: fn(&mut Settings)) -> (Stage, Foreign) {
     let mut stage = Setup {
         alices,
         ..Setup::default()
@@ -27,12 +27,12 @@ fn alice_and_carol(kind: Kind, alices: fn(&mut Settings)) -> (Stage, Foreign) {
     (stage, carol)
 }
 
-fn direct(settings: &mut Settings) {
+pub fn direct(settings: &mut Settings) {
     settings.proxy = None;
     settings.register = false;
 }
 
-fn ringing_of_alice(stage: &Stage) -> Option<bool> {
+pub fn ringing_of_alice(stage: &Stage) -> Option<bool> {
     let events = stage.alice().events();
     events.iter().find_map(|event| match event.kind {
         EventKind::Ringing { verified, .. } => Some(verified),
@@ -40,7 +40,7 @@ fn ringing_of_alice(stage: &Stage) -> Option<bool> {
     })
 }
 
-fn alice_talked(stage: &mut Stage, carol: &Foreign) {
+pub fn alice_talked(stage: &mut Stage, carol: &Foreign) {
     stage.run(5);
     let bye = carol.expect(stage, "BYE", "BYE");
     carol.respond(stage, &bye, "200 OK", "", "");

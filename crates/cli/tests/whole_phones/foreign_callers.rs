@@ -11,10 +11,10 @@ use ringtrue_phone::settings::{AnswerWhen, IceUse};
 use crate::foreign::{CAROL_TONE, Came, Foreign, Kind};
 use crate::stage::{BOB_TONE, Setup, Stage, at, heard, outcome, rang};
 
-const REL: &str = "Supported: 100rel\r\n";
+pub const REL: &str = "Supported: 100rel\r\n";
 
 /// Bob, and carol who will call him without a proxy between them.
-fn bob_and_carol(kind: Kind, bobs: fn(&mut ringtrue_phone::Settings)) -> (Stage, Foreign) {
+pub fn bob_and_carol(kind: Kind, bobs: fn(&mut ringtrue_phone::Settings)) -> (Stage, Foreign) {
     let mut stage = Setup {
         bobs,
         ..Setup::default()
@@ -25,18 +25,18 @@ fn bob_and_carol(kind: Kind, bobs: fn(&mut ringtrue_phone::Settings)) -> (Stage,
 }
 
 /// Takes the peer's tag out of a response.
-fn tag_of(response: &Came) -> String {
+pub fn tag_of(response: &Came) -> String {
     let to = response.header("To");
     to.split_once(";tag=").map_or("", |(_, tag)| tag).to_owned()
 }
 
-fn rack(response: &Came) -> String {
+pub fn rack(response: &Came) -> String {
     let (rseq, cseq) = (response.header("RSeq"), response.header("CSeq"));
     format!("RAck: {rseq} {cseq}\r\n")
 }
 
 /// Both talk until bob's three seconds are over; both have been heard.
-fn assert_talked(stage: &mut Stage, carol: &Foreign) {
+pub fn assert_talked(stage: &mut Stage, carol: &Foreign) {
     stage.run(5);
     let bye = carol.expect(stage, "BYE", "BYE");
     carol.respond(stage, &bye, "200 OK", "", "");
@@ -53,7 +53,7 @@ fn assert_talked(stage: &mut Stage, carol: &Foreign) {
     );
 }
 
-fn ring_is(stage: &Stage, wanted: bool) {
+pub fn ring_is(stage: &Stage, wanted: bool) {
     let ringing = rang(stage.bob()).unwrap_or_else(|| panic!("no ring\n{}", stage.story()));
     assert!(
         matches!(&ringing.kind, EventKind::Ringing { verified, .. } if *verified == wanted),
@@ -72,7 +72,7 @@ fn proof_precedes_ring(stage: &Stage) {
 }
 
 /// Carol calls with this offer, gets the 183, and checks; the proof rings, bob picks up.
-fn call_with_ice(stage: &mut Stage, carol: &mut Foreign, extra: &str) {
+pub fn call_with_ice(stage: &mut Stage, carol: &mut Foreign, extra: &str) {
     let offer = carol.sdp("");
     carol.request(stage, "1 INVITE", extra, &offer);
     let progress = carol.expect(stage, "SIP/2.0 183", "INVITE");

@@ -1,12 +1,15 @@
 //! Whole phones on a virtual Internet, in virtual time: nothing here sleeps or opens a socket.
 
+mod aggressive;
 mod budget;
 mod calls;
 mod foreign;
 mod foreign_callees;
 mod foreign_callers;
 mod gate;
+mod hammer;
 mod names;
+mod peers;
 mod relay;
 mod restart;
 mod stage;

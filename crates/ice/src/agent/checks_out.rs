@@ -1,6 +1,6 @@
 //! Sending checks and reading their answers: the client (RFC 8445 sections 6.1.4.2 and 7.2).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::checklist::TriggeredCheck;
@@ -29,6 +29,15 @@ pub(crate) enum Work {
     Recheck(PairRef),
     /// The same for a nominating check.
     Renomination(PairRef),
+}
+
+/// A response that belongs to a transaction of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Response {
+    /// The peer answers from there: the pair is valid.
+    Validated,
+    /// Anything else: an error, a stranger's, one that came from elsewhere.
+    Other,
 }
 
 /// A pair, named outside the agent.
@@ -74,6 +83,36 @@ impl Agent {
             .into_iter()
             .chain(recheck)
             .min_by_key(|(ready, _)| *ready)
+    }
+
+    /// Where a check would go that the peer has given no reason for but its description: an
+    /// ordinary one or a dense re-check. A triggered one goes where a check came from.
+    pub(crate) fn unasked(&self, work: Work) -> Option<IpAddr> {
+        match work {
+            Work::Ordinary(PairRef(pair)) | Work::Recheck(PairRef(pair)) => {
+                let pair = self.checklist.get(pair)?;
+                Some(self.candidates.remote(pair.remote).address.ip())
+            }
+            Work::Triggered | Work::Consent(_) | Work::Renomination(_) => None,
+        }
+    }
+
+    /// The address of this pair has had its share: it is not checked, and not re-checked either.
+    pub(crate) fn pass_over(&mut self, work: Work) {
+        let dense_ends = self.dense_ends;
+        if let Work::Ordinary(PairRef(pair)) | Work::Recheck(PairRef(pair)) = work
+            && let Some(pair) = self.checklist.get_mut(pair)
+        {
+            pair.state = match pair.state {
+                PairState::Frozen | PairState::Waiting => PairState::Failed,
+                // Later than any re-check.
+                PairState::InProgress { since, .. } => PairState::InProgress {
+                    since,
+                    latest: dense_ends + Duration::from_millis(1),
+                },
+                done @ (PairState::Succeeded | PairState::Failed) => done,
+            };
+        }
     }
 
     fn next_recheck(&self) -> Option<(Instant, PairId)> {
@@ -191,39 +230,37 @@ impl Agent {
         SMALLEST_RTO.max(self.ta * self.checklist.active())
     }
 
-    /// A response has arrived. True if it belongs to a transaction of ours.
+    /// A response has arrived. `None` if it belongs to no transaction of ours.
     pub(crate) fn handle_response(
         &mut self,
         now: Instant,
         (base, from): (SocketAddr, SocketAddr),
         response: &Binding<'_>,
-    ) -> bool {
-        let Some(known) = self.transactions.get(response.id()) else {
-            return false;
-        };
+    ) -> Option<Response> {
+        let known = self.transactions.get(response.id())?;
         // RFC 8489 section 9.1.4: without integrity, as if it had never been received. That goes
         // for errors too: a stranger's 400 must not end a check.
         if matches!(self.phase, Phase::Lost)
             || !response.is_keyed_with(&self.remote.credentials.pwd)
         {
-            return true;
+            return Some(Response::Other);
         }
         // RFC 8445 section 7.2.5.2.1. But a pair that is valid is not failed by an answer that
         // somebody plays again from elsewhere: the nominating check is still answered from where
         // it went, or times out.
         let symmetric = known.to == from && known.base == base;
         if !symmetric && known.purpose != Purpose::Check {
-            return true;
+            return Some(Response::Other);
         }
-        let Some(transaction) = self.transactions.take(response.id()) else {
-            return true;
-        };
+        let transaction = self.transactions.take(response.id())?;
         if !symmetric {
             self.check_failed(now, &transaction);
-            return true;
+            return Some(Response::Other);
         }
+        let mut told = Response::Other;
         match (response.class(), response.mapped_address()) {
             (Class::Success, Some(mapped)) if !response.has_unknown_attributes() => {
+                told = Response::Validated;
                 self.check_succeeded(now, &transaction, mapped);
             }
             (Class::Error, _) => match response.error_code() {
@@ -236,7 +273,7 @@ impl Agent {
             _ => self.check_failed(now, &transaction),
         }
         self.prove(now);
-        true
+        Some(told)
     }
 
     fn check_succeeded(&mut self, now: Instant, transaction: &Transaction, mapped: SocketAddr) {

@@ -32,7 +32,7 @@ use crate::gather::LocalCandidate;
 use crate::seed::Randomness;
 
 pub(crate) use self::checks_in::{Arrived, Conflict, Verdict};
-pub(crate) use self::checks_out::Work;
+pub(crate) use self::checks_out::{Response, Work};
 
 /// RFC 8839 section 5.5: what a peer that signals no pacing wants.
 const DEFAULT_TA: Duration = Duration::from_millis(50);

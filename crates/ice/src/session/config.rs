@@ -19,6 +19,10 @@ pub struct SessionConfig {
     pub dense_limit: usize,
     /// At most so many pairs on a checklist (RFC 8445 section 6.1.2.5). Default 100.
     pub pair_limit: usize,
+    /// At most so many checks to one address that does not answer, over all forks and restarts, and
+    /// no re-checks once an agent has sent so many (RFC 8445 section 19.5.1). What the peer's
+    /// own checks trigger is not counted. Default 100.
+    pub check_limit: usize,
 }
 
 impl Default for SessionConfig {
@@ -30,6 +34,7 @@ impl Default for SessionConfig {
             dense_period: Duration::from_secs(1),
             dense_limit: 50,
             pair_limit: 100,
+            check_limit: 100,
         }
     }
 }

@@ -4,6 +4,7 @@ mod config;
 mod early;
 mod refusals;
 mod restart;
+mod unanswered;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,7 +15,8 @@ pub use self::config::SessionConfig;
 use self::early::EarlyRequests;
 use self::refusals::Refusals;
 use self::restart::Previous;
-use crate::agent::{Agent, AgentConfig, Arrived, Verdict, Work, push};
+use self::unanswered::Unanswered;
+use crate::agent::{Agent, AgentConfig, Arrived, Response, Verdict, Work, push};
 use crate::candidate::{ComponentId, Credentials, IceDescription};
 use crate::event::{ForkId, IceEvent, Path, StartRefused, Transmit, UpdatedRemote};
 use crate::gate::{Gate, Standing};
@@ -75,6 +77,7 @@ pub struct IceSession {
     early: EarlyRequests,
     stopped: bool,
     rechecks: usize,
+    unanswered: Unanswered,
     refusals: Refusals,
     out: VecDeque<Transmit>,
     randomness: Randomness,
@@ -98,6 +101,7 @@ impl IceSession {
             early: EarlyRequests::default(),
             stopped: false,
             rechecks: 0,
+            unanswered: Unanswered::default(),
             refusals: Refusals::default(),
             out: VecDeque::new(),
             randomness,
@@ -264,9 +268,15 @@ impl IceSession {
             }
             // RFC 8445 section 11: a keepalive.
             Class::Indication => true,
-            Class::Success | Class::Error => self
-                .agents_mut()
-                .any(|agent| agent.handle_response(now, (base, from), &binding)),
+            Class::Success | Class::Error => {
+                let agent = self
+                    .agents_mut()
+                    .find_map(|agent| agent.handle_response(now, (base, from), &binding));
+                if agent == Some(Response::Validated) {
+                    self.unanswered.answered(from.ip());
+                }
+                agent.is_some()
+            }
         }
     }
 
@@ -358,20 +368,28 @@ impl IceSession {
             agent.handle_timeout(now);
         }
         self.forget_previous(now);
-        let Some((due, index, work)) = self.next_work() else {
+        while let Some((due, index, work)) = self.next_work()
+            && due <= now
+            && pacer.next_start().is_none_or(|free| free <= now)
+        {
+            let agent = match self.forks.get_mut(index) {
+                Some((_, Fork::Running(agent))) => Some(agent),
+                Some(_) => None,
+                // Beyond the forks there is the agent before the restart.
+                None => self.previous.as_mut().map(|previous| &mut previous.agent),
+            };
+            let Some(agent) = agent else { return };
+            let limit = self.config.check_limit;
+            if let Some(address) = agent.unasked(work)
+                && !self.unanswered.take(address, limit)
+            {
+                agent.pass_over(work);
+                continue;
+            }
+            if pacer.take(now) && agent.work(now, work) {
+                self.rechecks += 1;
+            }
             return;
-        };
-        if due > now || !pacer.take(now) {
-            return;
-        }
-        let agent = match self.forks.get_mut(index) {
-            Some((_, Fork::Running(agent))) => Some(agent),
-            Some(_) => None,
-            // Beyond the forks there is the agent before the restart.
-            None => self.previous.as_mut().map(|previous| &mut previous.agent),
-        };
-        if agent.is_some_and(|agent| agent.work(now, work)) {
-            self.rechecks += 1;
         }
     }
 
@@ -387,7 +405,9 @@ impl IceSession {
             .chain(previous)
             .enumerate()
             .filter_map(|(index, agent)| {
-                let (due, work) = agent?.next_work(rechecks_left)?;
+                let agent = agent?;
+                let rechecks_left = rechecks_left && agent.starts().len() < self.config.check_limit;
+                let (due, work) = agent.next_work(rechecks_left)?;
                 Some((due, index, work))
             })
             .min_by_key(|(due, index, _)| (*due, *index))

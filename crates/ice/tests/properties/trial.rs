@@ -291,6 +291,7 @@ fn patience(lossy: bool) -> SessionConfig {
         patience: LOSSY_PATIENCE,
         dense_period: LOSSY_PATIENCE,
         dense_limit: usize::MAX,
+        check_limit: usize::MAX,
         ..SessionConfig::default()
     }
 }

@@ -53,6 +53,21 @@ impl Fork {
             Self::Stopped { remote_ufrag, .. } => remote_ufrag,
         }
     }
+
+    /// The agent, while it runs.
+    fn agent(&self) -> Option<&Agent> {
+        match self {
+            Self::Running(agent) => Some(agent),
+            Self::Restarting(_) | Self::Stopped { .. } => None,
+        }
+    }
+
+    fn agent_mut(&mut self) -> Option<&mut Agent> {
+        match self {
+            Self::Running(agent) => Some(agent),
+            Self::Restarting(_) | Self::Stopped { .. } => None,
+        }
+    }
 }
 
 /// Every agent that shares one offer or answer: our credentials, candidates and sockets, and one
@@ -205,32 +220,21 @@ impl IceSession {
     }
 
     fn agent(&self, fork: ForkId) -> Option<&Agent> {
-        self.forks.iter().find_map(|(id, known)| match known {
-            Fork::Running(agent) if *id == fork => Some(&**agent),
-            _ => None,
-        })
+        let (_, known) = self.forks.iter().find(|(id, _)| *id == fork)?;
+        known.agent()
     }
 
     fn agent_mut(&mut self, fork: ForkId) -> Option<&mut Agent> {
-        self.forks.iter_mut().find_map(|(id, known)| match known {
-            Fork::Running(agent) if *id == fork => Some(&mut **agent),
-            _ => None,
-        })
-    }
-
-    fn agents(&self) -> impl Iterator<Item = &Agent> {
-        self.forks.iter().filter_map(|(_, fork)| match fork {
-            Fork::Running(agent) => Some(&**agent),
-            Fork::Restarting(_) | Fork::Stopped { .. } => None,
-        })
+        let (_, known) = self.forks.iter_mut().find(|(id, _)| *id == fork)?;
+        known.agent_mut()
     }
 
     fn agents_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
         let previous = self.previous.as_mut().map(|previous| &mut *previous.agent);
-        let running = self.forks.iter_mut().filter_map(|(_, fork)| match fork {
-            Fork::Running(agent) => Some(&mut **agent),
-            Fork::Restarting(_) | Fork::Stopped { .. } => None,
-        });
+        let running = self
+            .forks
+            .iter_mut()
+            .filter_map(|(_, fork)| fork.agent_mut());
         running.chain(previous)
     }
 
@@ -373,10 +377,9 @@ impl IceSession {
             && pacer.next_start().is_none_or(|free| free <= now)
         {
             let agent = match self.forks.get_mut(index) {
-                Some((_, Fork::Running(agent))) => Some(agent),
-                Some(_) => None,
+                Some((_, fork)) => fork.agent_mut(),
                 // Beyond the forks there is the agent before the restart.
-                None => self.previous.as_mut().map(|previous| &mut previous.agent),
+                None => self.previous.as_mut().map(|previous| &mut *previous.agent),
             };
             let Some(agent) = agent else { return };
             let limit = self.config.check_limit;
@@ -396,10 +399,7 @@ impl IceSession {
     /// The agents take turns: the one that has waited longest is next.
     fn next_work(&self) -> Option<(Instant, usize, Work)> {
         let rechecks_left = self.rechecks < self.config.dense_limit;
-        let running = self.forks.iter().map(|(_, fork)| match fork {
-            Fork::Running(agent) => Some(&**agent),
-            Fork::Restarting(_) | Fork::Stopped { .. } => None,
-        });
+        let running = self.forks.iter().map(|(_, fork)| fork.agent());
         let previous = self.previous.iter().map(|previous| Some(&*previous.agent));
         running
             .chain(previous)
@@ -423,10 +423,7 @@ impl IceSession {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<(ForkId, IceEvent)> {
         let mut forks = self.forks.iter_mut();
-        let event = forks.find_map(|(id, fork)| match fork {
-            Fork::Running(agent) => agent.poll_event().map(|event| (*id, event)),
-            Fork::Restarting(_) | Fork::Stopped { .. } => None,
-        });
+        let event = forks.find_map(|(id, fork)| Some((*id, fork.agent_mut()?.poll_event()?)));
         event.or_else(|| self.previous_event())
     }
 
@@ -435,9 +432,10 @@ impl IceSession {
         let work = self
             .next_work()
             .map(|(due, _, _)| pacer.next_start().map_or(due, |free| due.max(free)));
-        let before = self.previous.iter();
-        self.agents()
-            .chain(before.map(|previous| &*previous.agent))
+        let running = self.forks.iter().filter_map(|(_, fork)| fork.agent());
+        let before = self.previous.iter().map(|previous| &*previous.agent);
+        running
+            .chain(before)
             .filter_map(Agent::poll_timeout)
             .chain(work)
             .chain(self.previous_ends())

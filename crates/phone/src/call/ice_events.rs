@@ -98,7 +98,7 @@ impl Call {
 
     fn handle_selected(&mut self, desk: &mut Desk, now: Instant, fork: ForkId) {
         if let Stage::Talking(talking) = &self.stage
-            && talking.fork() == fork
+            && talking.fork == fork
         {
             self.restart_selected();
             self.let_bindings_go();
@@ -118,7 +118,7 @@ impl Call {
         match &self.stage {
             Stage::Holding(_) => self.hold_failed(desk, now, reason, pairs_tried),
             Stage::Inviting(_) => self.fork_failed(fork),
-            Stage::Talking(talking) if talking.fork() == fork => {
+            Stage::Talking(talking) if talking.fork == fork => {
                 self.restart_checks_failed();
                 self.talk_path_failed(desk, now);
                 self.answer_waiting_reinvite(desk, now);
@@ -148,7 +148,7 @@ impl Call {
                 );
             }
             Stage::Inviting(_) => self.fork_failed(fork),
-            Stage::Talking(talking) if talking.fork() == fork => {
+            Stage::Talking(talking) if talking.fork == fork => {
                 self.talk_consent_lost(desk, now);
             }
             _ => {}

@@ -435,7 +435,7 @@ impl Call {
         }
         let mut talking = Talking::agreed(desk, now, dialog, id, *terms, ring);
         talking.await_proof(gate);
-        talking.confirm();
+        talking.confirmed = true;
         for packet in early {
             talking.handle_media(packet.at, packet.kind, &packet.payload);
         }

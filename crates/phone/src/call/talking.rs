@@ -63,6 +63,7 @@ pub(super) struct Talking {
     pub(super) media: Media,
     sound: Sound,
     since: Instant,
+    /// Re-INVITEs may be sent.
     pub(super) confirmed: bool,
     next_play: Instant,
     next_stats: Instant,
@@ -181,15 +182,6 @@ impl Talking {
     /// Whether microphone and speaker were opened.
     pub(super) fn has_devices(&self) -> bool {
         matches!(self.sound, Sound::Open { .. } | Sound::Muted { .. })
-    }
-
-    /// The dialog is confirmed: re-INVITEs may be sent.
-    pub(super) fn confirm(&mut self) {
-        self.confirmed = true;
-    }
-
-    pub(super) fn fork(&self) -> ForkId {
-        self.fork
     }
 
     pub(super) fn has_sound(&self) -> bool {
@@ -561,7 +553,7 @@ impl Call {
             self.handle_answer_to_restart(desk, now, body);
             return;
         }
-        talking.confirm();
+        talking.confirmed = true;
         if let Media::Offered(local) = &talking.media {
             let local = local.clone();
             let fork = talking.fork;

@@ -46,8 +46,6 @@ const DATAGRAM_MAX: usize = 65_535;
 const BATCH: usize = 64;
 /// How often the host's addresses are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
-/// How long the driver sleeps when nothing is due.
-const NOTHING_DUE: Duration = Duration::from_secs(3600);
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -278,17 +276,10 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             End::By(limit) => Some(limit),
             End::Open | End::Now => None,
         };
-        let look = Some(self.next_look);
-        [
-            self.phone.poll_timeout(),
-            self.sounds.poll_timeout(),
-            limit,
-            look,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or_else(|| Instant::now() + NOTHING_DUE)
+        [self.phone.poll_timeout(), self.sounds.poll_timeout(), limit]
+            .into_iter()
+            .flatten()
+            .fold(self.next_look, Instant::min)
     }
 
     /// Looks whether the host's addresses have changed.

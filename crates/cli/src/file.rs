@@ -32,6 +32,8 @@ pub struct Section {
     pub turn_password: Option<String>,
     /// Whether only relayed addresses are used.
     pub relay_only: Option<bool>,
+    /// Whether there are candidates for TCP too.
+    pub ice_tcp: Option<bool>,
     /// Addresses to bind to.
     pub bind: Option<Vec<Bind>>,
     /// DNS servers.
@@ -255,6 +257,7 @@ impl Section {
             turn: self.turn.or(other.turn),
             turn_password: self.turn_password.or(other.turn_password),
             relay_only: self.relay_only.or(other.relay_only),
+            ice_tcp: self.ice_tcp.or(other.ice_tcp),
             bind: self.bind.or(other.bind),
             dns: self.dns.or(other.dns),
             ice: self.ice.or(other.ice),
@@ -334,6 +337,7 @@ mod tests {
             all.turn.is_some(),
             all.turn_password.is_some(),
             all.relay_only.is_some(),
+            all.ice_tcp.is_some(),
             all.bind.is_some(),
             all.dns.is_some(),
             all.ice.is_some(),
@@ -348,7 +352,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 22]);
+        assert_eq!(everything, [true; 23]);
     }
 
     #[test]

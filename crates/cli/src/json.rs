@@ -65,6 +65,7 @@ enum Fields<'a> {
     Path {
         local: String,
         remote: String,
+        transport: &'static str,
         local_type: &'static str,
         remote_type: &'static str,
         rtt_ms: Option<f64>,
@@ -327,6 +328,7 @@ fn path(report: &PathReport) -> Fields<'static> {
     Fields::Path {
         local: report.local.to_string(),
         remote: report.remote.to_string(),
+        transport: report.transport.as_str(),
         local_type: report.local_type.as_str(),
         remote_type: report.remote_type.as_str(),
         rtt_ms: report.rtt.map(milliseconds),

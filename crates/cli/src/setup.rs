@@ -195,6 +195,7 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
         discover_stun: discovers && !names_stun && !names_turn && !relay_only,
         discover_turn,
         relay_only,
+        ice_tcp: section.ice_tcp.unwrap_or(true),
         ice,
         ring: match section.ring {
             Some(Ring::PreferVerified) => RingWhen::PreferVerified,

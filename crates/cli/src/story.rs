@@ -53,8 +53,12 @@ fn phone_line(event: &PhoneEvent) -> Option<String> {
         }
         EventKind::PathValidated(report) => proven(report),
         EventKind::PathSelected(report) => format!(
-            "Chosen: {} ({}) to {} ({}).",
-            report.local, report.local_type, report.remote, report.remote_type
+            "Chosen: {} ({}) to {} ({}){}.",
+            report.local,
+            report.local_type,
+            report.remote,
+            report.remote_type,
+            by_tcp(report)
         ),
         EventKind::PathFailed {
             reason,
@@ -95,17 +99,26 @@ fn progress(status: u16) -> String {
     }
 }
 
+fn by_tcp(report: &PathReport) -> &'static str {
+    if report.transport.is_tcp() {
+        " by TCP"
+    } else {
+        ""
+    }
+}
+
 fn proven(report: &PathReport) -> String {
     let rtt = match report.rtt {
         Some(rtt) => format!(", round trip {:.1} ms", rtt.as_secs_f64() * 1e3),
         None => String::new(),
     };
     format!(
-        "Proven both ways: {} ({}) to {} ({}){rtt}, {} ms after the INVITE.",
+        "Proven both ways: {} ({}) to {} ({}){}{rtt}, {} ms after the INVITE.",
         report.local,
         report.local_type,
         report.remote,
         report.remote_type,
+        by_tcp(report),
         report.since_invite.as_millis()
     )
 }

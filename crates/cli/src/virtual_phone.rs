@@ -43,6 +43,8 @@ pub struct VirtualPhone {
     names: NameService,
     /// Look-ups under way: when the answer comes, and what it is.
     lookups: Vec<(Instant, ResolveQuery, LookupResult)>,
+    /// Streams that the phone does not want.
+    unwanted: Vec<StreamId>,
     events: Vec<PhoneEvent>,
     played: Vec<Played>,
 }
@@ -85,6 +87,7 @@ impl VirtualPhone {
             streams: HashMap::new(),
             names: NameService::new(),
             lookups: Vec::new(),
+            unwanted: Vec::new(),
             events: Vec::new(),
             played: Vec::new(),
         })
@@ -141,6 +144,14 @@ impl VirtualPhone {
                 };
                 self.phone.handle_bound(now, request, bound);
             }
+            Output::Listen { request, address } => {
+                self.next_media_port += 1;
+                let port = self.next_media_port;
+                out.push(Wish::Listen { port });
+                let local = Ok(SocketAddr::new(address, port));
+                self.phone.handle_listening(now, request, local);
+            }
+            Output::Unlisten { local } => out.push(Wish::Unlisten { port: local.port() }),
             Output::Connect {
                 connection,
                 to,
@@ -157,6 +168,10 @@ impl VirtualPhone {
                 });
             }
             Output::Stream {
+                connection,
+                payload,
+            }
+            | Output::StreamPacket {
                 connection,
                 payload,
             } => {
@@ -254,9 +269,23 @@ impl Node for VirtualPhone {
                     self.phone.handle_connected(now, *connection);
                 }
             }
-            Delivery::Accepted { stream, from, .. } => {
-                let connection = self.phone.accepted_connection(now, from);
-                self.streams.insert(stream, connection);
+            Delivery::Accepted {
+                stream,
+                local,
+                from,
+                ..
+            } => {
+                let connection = if local.port() == SIP_PORT {
+                    Some(self.phone.accepted_connection(now, from))
+                } else {
+                    self.phone.accepted_media(now, local, from)
+                };
+                match connection {
+                    Some(connection) => {
+                        self.streams.insert(stream, connection);
+                    }
+                    None => self.unwanted.push(stream),
+                }
             }
             Delivery::StreamBytes { stream, payload } => {
                 if let Some(connection) = self.streams.get(&stream) {
@@ -289,6 +318,9 @@ impl Node for VirtualPhone {
     }
 
     fn drain(&mut self, now: Instant, out: &mut Outbox) {
+        for stream in self.unwanted.drain(..) {
+            out.close(stream);
+        }
         loop {
             while let Some(output) = self.phone.poll_output() {
                 self.handle_output(now, output, out);

@@ -73,12 +73,68 @@ impl ComponentId {
     }
 }
 
-/// The transport protocol of a candidate. TCP (RFC 6544) will be a second variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
+/// The transport protocol of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TransportProtocol {
     /// UDP.
     Udp,
+    /// TCP, with the framing of RFC 4571 (RFC 6544).
+    Tcp(TcpType),
+}
+
+impl TransportProtocol {
+    /// Whether packets go by a connection.
+    pub fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// The word for people and scripts: `udp` or `tcp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp(_) => "tcp",
+        }
+    }
+
+    /// RFC 6544 section 6.2: which local and remote candidates make a pair.
+    pub(crate) fn pairs_with(self, remote: Self) -> bool {
+        match (self, remote) {
+            (Self::Udp, Self::Udp) => true,
+            (Self::Tcp(local), Self::Tcp(remote)) => local.opposite() == remote,
+            _ => false,
+        }
+    }
+}
+
+/// Who opens the connection of a TCP candidate (RFC 6544 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TcpType {
+    /// It opens connections, from any port: its own says nothing and is 9.
+    Active,
+    /// It accepts connections.
+    Passive,
+    /// It does both, from one port: both ends open at once.
+    SimultaneousOpen,
+}
+
+impl TcpType {
+    /// The word of RFC 6544 section 4.5: `active`, `passive` or `so`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::SimultaneousOpen => "so",
+        }
+    }
+
+    /// What the other end of the same connection is.
+    pub(crate) fn opposite(self) -> Self {
+        match self {
+            Self::Active => Self::Passive,
+            Self::Passive => Self::Active,
+            Self::SimultaneousOpen => Self::SimultaneousOpen,
+        }
+    }
 }
 
 /// A candidate as it stands in an offer or answer (RFC 8839 section 5.1).

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::candidate::CandidateType;
+use crate::candidate::{CandidateType, TransportProtocol};
 use crate::gate::PathProof;
 
 /// A datagram that the owner of the sockets is to send.
@@ -19,18 +19,50 @@ pub struct Transmit {
     pub payload: Vec<u8>,
 }
 
-/// Where media of one component goes now.
+/// A way that packets go: where media of one component goes now, or where a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Path {
-    /// The local socket that it leaves from and arrives on.
+    /// UDP, or TCP with the part that our end plays in the connection.
+    pub protocol: TransportProtocol,
+    /// The local socket that it leaves from and arrives on. Of TCP the address that is listened
+    /// on; port 9 if this end opens the connection.
     pub base: SocketAddr,
     /// The peer's address.
     pub remote: SocketAddr,
 }
 
+impl Path {
+    /// A way by UDP.
+    pub fn udp(base: SocketAddr, remote: SocketAddr) -> Self {
+        Self {
+            protocol: TransportProtocol::Udp,
+            base,
+            remote,
+        }
+    }
+}
+
+/// What an [`IceSession`](crate::IceSession) wants of the connections of TCP candidates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TcpWish {
+    /// The turn of this pair has come: the connection is to be opened, and its end told to
+    /// [`IceSession::handle_opened`](crate::IceSession::handle_opened) or
+    /// [`IceSession::handle_lost`](crate::IceSession::handle_lost).
+    Open(Path),
+    /// A STUN message is to go by a connection that stands.
+    Send {
+        /// The connection.
+        path: Path,
+        /// The STUN message, not framed.
+        payload: Vec<u8>,
+    },
+}
+
 /// A valid pair, as people and logs like to see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValidPath {
+    /// UDP or TCP.
+    pub protocol: TransportProtocol,
     /// Our candidate: behind a NAT, the address that the peer sees.
     pub local: SocketAddr,
     /// The peer's candidate.

@@ -5,6 +5,7 @@ mod candidates;
 mod gathered;
 mod keeping;
 mod questions;
+mod tcp;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use crate::stun::Binding;
 use crate::turn::{Inbound, Relay, TurnServer};
 
 pub use self::gathered::Gathered;
-pub(crate) use self::gathered::{LocalCandidate, priority};
+pub(crate) use self::gathered::{LocalCandidate, priority, priority_of};
 use self::questions::{Question, QuestionState, all_questions};
 
 /// A question that got no answer for so long is asked again, as a new transaction.
@@ -100,6 +101,7 @@ pub struct Relayed {
 #[derive(Debug)]
 pub struct Gatherer {
     bases: Vec<Base>,
+    listeners: Vec<Base>,
     questions: Vec<Question>,
     relays: Vec<Relay>,
     relayed: VecDeque<Relayed>,
@@ -132,6 +134,7 @@ impl Gatherer {
         Self {
             finished: questions.is_empty() && relays.is_empty(),
             bases,
+            listeners: Vec::new(),
             questions,
             relays,
             relayed: VecDeque::new(),

@@ -67,14 +67,15 @@ mod pacer;
 mod seed;
 mod session;
 mod stun;
+mod tcp;
 mod turn;
 
 pub use candidate::{
-    Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol,
+    Candidate, CandidateType, ComponentId, Credentials, IceDescription, TcpType, TransportProtocol,
 };
 pub use classify::{PacketKind, classify};
 pub use event::{
-    FailureReason, ForkId, IceEvent, Path, RestartRefused, Role, StartRefused, Transmit,
+    FailureReason, ForkId, IceEvent, Path, RestartRefused, Role, StartRefused, TcpWish, Transmit,
     UpdatedRemote, ValidPath,
 };
 pub use gate::{Gate, PathProof, Refused, Ring, UnverifiedPolicy, UnverifiedReason};
@@ -82,4 +83,5 @@ pub use gather::{Base, GatherConfig, Gathered, Gatherer, Relayed};
 pub use pacer::Pacer;
 pub use seed::Seed;
 pub use session::{IceSession, SessionConfig};
+pub use tcp::{FlowId, FlowOutput, TcpFlows};
 pub use turn::TurnServer;

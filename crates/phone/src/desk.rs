@@ -12,11 +12,21 @@ use ringtrue_sip::{Endpoint, QueryId};
 use crate::discovery::{Asking, Service};
 use crate::event::{CallRef, EventKind, PhoneEvent};
 use crate::identity::local_addresses;
-use crate::io::{BindRequest, Interface, LookupResult, Output, RecordKind, Records, ResolveQuery};
+use crate::io::{
+    BindRequest, Connection, Interface, LookupResult, Output, RecordKind, Records, ResolveQuery,
+};
 use crate::settings::{IceUse, Login, RingWhen, Settings};
 
 /// The port of STUN and TURN over UDP (RFC 8489 section 18.6, RFC 8656 section 18).
 const STUN_PORT: u16 = 3478;
+
+/// The numbers of media's connections have this bit; those of the SIP endpoint do not.
+const MEDIA_CONNECTIONS: u64 = 1 << 62;
+
+/// Whether a connection carries media.
+pub(crate) fn is_media(connection: Connection) -> bool {
+    connection.0 & MEDIA_CONNECTIONS != 0
+}
 
 /// What all calls of a phone share.
 pub(crate) struct Desk {
@@ -29,6 +39,7 @@ pub(crate) struct Desk {
     rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
     next_bind: u64,
+    next_connection: u64,
     clock: (Instant, SystemTime),
 }
 
@@ -51,6 +62,7 @@ impl Desk {
             rng,
             outputs: VecDeque::new(),
             next_bind: 0,
+            next_connection: 0,
             clock,
         }
     }
@@ -81,6 +93,30 @@ impl Desk {
 
     pub(crate) fn rng(&mut self) -> &mut ChaCha20Rng {
         &mut self.rng
+    }
+
+    pub(crate) fn listen(&mut self, address: IpAddr) -> BindRequest {
+        self.next_bind += 1;
+        let request = BindRequest(self.next_bind);
+        self.out(Output::Listen { request, address });
+        request
+    }
+
+    /// A number for a connection of media.
+    pub(crate) fn connection(&mut self) -> Connection {
+        self.next_connection += 1;
+        Connection(MEDIA_CONNECTIONS | self.next_connection)
+    }
+
+    /// Whether candidates are gathered for TCP too.
+    pub(crate) fn uses_ice_tcp(&self) -> bool {
+        let Settings {
+            ice_tcp,
+            relay_only,
+            ice,
+            ..
+        } = &self.settings;
+        *ice_tcp && !relay_only && *ice != IceUse::Off
     }
 
     pub(crate) fn seed(&mut self) -> u64 {

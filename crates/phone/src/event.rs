@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringtrue_ice::CandidateType;
+use ringtrue_ice::{CandidateType, TransportProtocol};
 
 use crate::io::CallKey;
 
@@ -54,6 +54,8 @@ pub struct PathReport {
     pub local: SocketAddr,
     /// The remote candidate's address.
     pub remote: SocketAddr,
+    /// UDP or TCP.
+    pub transport: TransportProtocol,
     /// The local candidate's type.
     pub local_type: CandidateType,
     /// The remote candidate's type.

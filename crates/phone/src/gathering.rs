@@ -1,6 +1,7 @@
 //! Media sockets and the candidates that are gathered on them.
 
 mod again;
+mod tcp;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use ringtrue_ice::{
 };
 
 use again::Again;
+pub(crate) use tcp::Came;
+use tcp::TcpMedia;
 
 use crate::desk::Desk;
 use crate::io::{BindRequest, Output};
@@ -26,6 +29,7 @@ pub(crate) struct MediaSockets {
     again: Option<Again>,
     /// Whether RTCP has sockets of its own.
     rtcp: bool,
+    tcp: TcpMedia,
 }
 
 impl MediaSockets {
@@ -86,6 +90,7 @@ impl MediaSockets {
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {
         self.keeper.handle_timeout(now, &mut desk.pacer);
         self.flush(desk);
+        self.tcp.handle_timeout(now);
         self.proceed_again(desk, now);
     }
 
@@ -102,7 +107,8 @@ impl MediaSockets {
         let keeper = self.keeper.poll_timeout(&desk.pacer);
         let again = self.again.as_ref();
         let again = again.and_then(|again| again.poll_timeout(desk));
-        keeper.into_iter().chain(again).min()
+        let strangers = self.tcp.poll_timeout();
+        keeper.into_iter().chain(again).chain(strangers).min()
     }
 
     /// A path is selected: no other binding is needed any more, unless a restart needs it.
@@ -117,6 +123,7 @@ impl MediaSockets {
         self.keeper.release_all(now);
         self.flush(desk);
         close_all(desk, &self.bases);
+        self.tcp.close(desk);
     }
 
     /// Where media to a peer without ICE leaves from: the relayed address, if that is what our SDP
@@ -167,6 +174,7 @@ fn close_all(desk: &mut Desk, bases: &[Base]) {
 /// A set of sockets on its way to being [`MediaSockets`].
 pub(crate) struct Gathering {
     started: Instant,
+    tcp: TcpMedia,
     stage: Stage,
 }
 
@@ -205,8 +213,11 @@ impl Gathering {
                 });
             }
         }
+        let mut tcp = TcpMedia::default();
+        tcp.listen(desk);
         Self {
             started: now,
+            tcp,
             stage: Stage::Binding {
                 wanted,
                 bound: Vec::new(),
@@ -253,10 +264,26 @@ impl Gathering {
         matches!(self.stage, Stage::Gathering { .. })
     }
 
+    /// Takes the answer to a wish for a listening socket; false when the wish was not ours.
+    pub(crate) fn handle_listening(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        request: BindRequest,
+        local: Option<SocketAddr>,
+    ) -> bool {
+        let taken = self.tcp.handle_listening(request, local);
+        if taken {
+            self.proceed(desk, now);
+        }
+        taken
+    }
+
     /// Goes on as far as what is known allows.
     pub(crate) fn proceed(&mut self, desk: &mut Desk, now: Instant) {
         if let Stage::Binding { wanted, bound } = &mut self.stage
             && wanted.is_empty()
+            && self.tcp.is_settled()
         {
             let bound = std::mem::take(bound);
             self.stage = Stage::Resolving { bound };
@@ -274,7 +301,9 @@ impl Gathering {
                 patience: (self.started + patience).saturating_duration_since(now),
                 ..GatherConfig::default()
             };
-            let gatherer = Box::new(Gatherer::new(config, bases.clone(), desk.long_seed(), now));
+            let mut gatherer =
+                Box::new(Gatherer::new(config, bases.clone(), desk.long_seed(), now));
+            gatherer.listen_on(self.tcp.listeners());
             self.stage = Stage::Gathering {
                 bases,
                 gatherer,
@@ -359,13 +388,15 @@ impl Gathering {
                 keeper: gatherer,
                 again: None,
                 rtcp: true,
+                tcp: self.tcp,
             }),
             _ => Err(Box::new(self)),
         }
     }
 
     /// Closes what was opened. Sockets that are bound later find nobody and are closed then.
-    pub(crate) fn abandon(self, desk: &mut Desk, now: Instant) {
+    pub(crate) fn abandon(mut self, desk: &mut Desk, now: Instant) {
+        self.tcp.close(desk);
         match self.stage {
             Stage::Binding { bound, .. } | Stage::Resolving { bound } => close_all(desk, &bound),
             Stage::Gathering {

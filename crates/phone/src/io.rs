@@ -8,11 +8,11 @@ use crate::event::PhoneEvent;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallKey(pub u64);
 
-/// One wish for a media socket.
+/// One wish for a media socket or a listening one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BindRequest(pub u64);
 
-/// One stream connection (SIP over TCP). The phone numbers those it opens; whoever accepts one
+/// One stream connection (SIP or media over TCP). The phone numbers those it opens; whoever accepts one
 /// asks [`Phone::accepted_connection`](crate::Phone::accepted_connection) for a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Connection(pub u64);
@@ -66,6 +66,20 @@ pub enum Output {
         /// The local address of the socket.
         local: SocketAddr,
     },
+    /// Listen for TCP connections on this address, any port; answer with
+    /// [`Phone::handle_listening`](crate::Phone::handle_listening). Whoever connects there comes to
+    /// [`Phone::accepted_media`](crate::Phone::accepted_media).
+    Listen {
+        /// Which wish this is.
+        request: BindRequest,
+        /// The address to listen on.
+        address: IpAddr,
+    },
+    /// Close a socket that listens. Connections that were accepted there stay.
+    Unlisten {
+        /// Its local address.
+        local: SocketAddr,
+    },
     /// Open a TCP connection, with TLS over it where a name is given; answer with
     /// `handle_connected` once bytes can go, or with `handle_closed`.
     Connect {
@@ -83,6 +97,14 @@ pub enum Output {
         /// The connection.
         connection: Connection,
         /// The bytes.
+        payload: Vec<u8>,
+    },
+    /// Send one packet on a connection: all of it or, while the connection is too slow for what
+    /// it is given, nothing.
+    StreamPacket {
+        /// The connection.
+        connection: Connection,
+        /// The packet, with its length before it (RFC 4571).
         payload: Vec<u8>,
     },
     /// Close a connection.

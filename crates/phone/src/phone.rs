@@ -11,7 +11,7 @@ use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{ConnectionId, Endpoint, RegisterConfig, Rejection, SipEvent, SipTransmit};
 
 use crate::call::{Call, IncomingInvite};
-use crate::desk::Desk;
+use crate::desk::{Desk, is_media};
 use crate::event::EventKind;
 use crate::gathering::{Gathering, MediaSockets};
 use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
@@ -239,6 +239,63 @@ impl Phone {
         self.settle(now);
     }
 
+    /// The answer to [`Output::Listen`]: the socket's address, or why there is none. A call without
+    /// one has its paths by UDP.
+    pub fn handle_listening(
+        &mut self,
+        now: Instant,
+        request: BindRequest,
+        listening: Result<SocketAddr, String>,
+    ) {
+        let local = listening.ok();
+        let desk = &mut self.desk;
+        let taken = self
+            .calls
+            .values_mut()
+            .any(|call| call.handle_listening(desk, now, request, local))
+            || self
+                .pool
+                .iter_mut()
+                .any(|warm| warm.gathering.handle_listening(desk, now, request, local));
+        if let (false, Some(local)) = (taken, local) {
+            // Whoever wanted it is gone.
+            desk.out(Output::Unlisten { local });
+        }
+        self.settle(now);
+    }
+
+    /// Somebody has connected to a socket of [`Output::Listen`]; gives the connection's number, or
+    /// nothing when it is to be closed at once.
+    pub fn accepted_media(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Option<Connection> {
+        let desk = &mut self.desk;
+        let connection = self
+            .calls
+            .values_mut()
+            .find_map(|call| call.handle_media_accepted(desk, now, local, peer))
+            .flatten();
+        self.settle(now);
+        connection
+    }
+
+    fn with_connection(
+        &mut self,
+        now: Instant,
+        connection: Connection,
+        act: impl FnOnce(&mut MediaSockets),
+    ) {
+        let desk = &mut self.desk;
+        let mut calls = self.calls.values_mut();
+        if let Some(call) = calls.find(|call| call.owns_connection(connection)) {
+            call.handle_connection(desk, now, act);
+        }
+        self.settle(now);
+    }
+
     /// Somebody has connected to one of the SIP ports; gives the connection's number.
     pub fn accepted_connection(&mut self, now: Instant, peer: SocketAddr) -> Connection {
         let connection = self.desk.sip.accepted_id();
@@ -249,6 +306,11 @@ impl Phone {
 
     /// A connection of [`Output::Connect`] stands.
     pub fn handle_connected(&mut self, now: Instant, connection: Connection) {
+        if is_media(connection) {
+            return self.with_connection(now, connection, |sockets| {
+                sockets.handle_connected(connection);
+            });
+        }
         self.desk
             .sip
             .handle_connected(now, ConnectionId(connection.0));
@@ -257,6 +319,11 @@ impl Phone {
 
     /// Bytes have come on a connection.
     pub fn handle_stream(&mut self, now: Instant, connection: Connection, payload: &[u8]) {
+        if is_media(connection) {
+            return self.with_connection(now, connection, |sockets| {
+                sockets.handle_stream(connection, payload);
+            });
+        }
         let connection = ConnectionId(connection.0);
         self.desk.sip.handle_stream(now, connection, payload);
         self.settle(now);
@@ -264,6 +331,11 @@ impl Phone {
 
     /// A connection was closed by the other side, or could not be opened (`error`).
     pub fn handle_closed(&mut self, now: Instant, connection: Connection, error: Option<String>) {
+        if is_media(connection) {
+            return self.with_connection(now, connection, |sockets| {
+                sockets.handle_closed(connection);
+            });
+        }
         let connection = ConnectionId(connection.0);
         self.desk
             .sip

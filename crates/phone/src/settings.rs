@@ -95,6 +95,8 @@ pub struct Settings {
     pub discover_turn: Option<Login>,
     /// Whether only relayed candidates are used, so that the peer learns no address of ours.
     pub relay_only: bool,
+    /// Whether there are candidates for TCP too (RFC 6544), for networks that let no UDP through.
+    pub ice_tcp: bool,
     /// Whether ICE is used.
     pub ice: IceUse,
     /// When a call with ICE rings.
@@ -134,6 +136,7 @@ impl Default for Settings {
             discover_stun: false,
             discover_turn: None,
             relay_only: false,
+            ice_tcp: true,
             ice: IceUse::On,
             ring: RingWhen::Verified,
             patience: Duration::from_secs(10),

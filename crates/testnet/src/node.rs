@@ -78,6 +78,16 @@ pub enum Wish {
         /// is told, so that it can refuse.
         tls: Option<String>,
     },
+    /// Accept streams on a port from now on, on all addresses.
+    Listen {
+        /// The port.
+        port: u16,
+    },
+    /// Accept none there any more.
+    Unlisten {
+        /// The port.
+        port: u16,
+    },
     /// Send bytes on a stream.
     StreamBytes {
         /// The stream.

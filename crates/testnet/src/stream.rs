@@ -114,6 +114,11 @@ impl World {
         self.topology.hosts[host.0].listening.insert(port);
     }
 
+    /// Lets a host accept no more streams on a port; those that stand stay.
+    pub fn unlisten(&mut self, host: HostId, port: u16) {
+        self.topology.hosts[host.0].listening.remove(&port);
+    }
+
     /// Opens a stream. The answer is a [`Delivery::Connected`] or [`Delivery::Closed`].
     ///
     /// # Panics

@@ -303,6 +303,8 @@ impl World {
                     from,
                     tls,
                 } => self.connect_from(host, stream, from, to, tls),
+                Wish::Listen { port } => self.listen(host, port),
+                Wish::Unlisten { port } => self.unlisten(host, port),
                 Wish::StreamBytes { stream, payload } => self.send_stream(host, stream, payload),
                 Wish::Close { stream } => self.close_stream(host, stream),
             }

@@ -1,7 +1,7 @@
 //! Every event as its line of JSON.
 
 use super::*;
-use ringtrue_ice::CandidateType;
+use ringtrue_ice::{CandidateType, TransportProtocol};
 use ringtrue_phone::CallKey;
 use ringtrue_phone::event::{EndReason, EndedBy, Outcome, PathFailure};
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ fn report(rtt: Option<Duration>) -> PathReport {
     PathReport {
         local: "192.0.2.1:4000".parse().unwrap(),
         remote: "[2001:db8::2]:5000".parse().unwrap(),
+        transport: TransportProtocol::Udp,
         local_type: CandidateType::Host,
         remote_type: CandidateType::ServerReflexive,
         rtt,
@@ -103,7 +104,7 @@ fn listening_names_the_sip_address() {
 fn paths() {
     let mut expected = json!({
         "event": "path_validated", "local": "192.0.2.1:4000",
-        "remote": "[2001:db8::2]:5000", "local_type": "host", "remote_type": "srflx",
+        "remote": "[2001:db8::2]:5000", "transport": "udp", "local_type": "host", "remote_type": "srflx",
         "rtt_ms": 1.5, "ms": 87.5
     });
     let rtt = Some(Duration::from_micros(1500));

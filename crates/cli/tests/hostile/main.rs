@@ -8,4 +8,5 @@ mod media;
 mod messages;
 mod pair;
 mod phones;
+mod tcp;
 mod transactions;

@@ -44,6 +44,8 @@ pub struct Account {
     pub events: usize,
     /// The media sockets that are open.
     pub sockets: BTreeSet<SocketAddr>,
+    /// The sockets that listen for media.
+    pub listeners: BTreeSet<SocketAddr>,
     /// The calls whose sound is open.
     pub sound: BTreeSet<CallKey>,
     /// How often it rang with a proof.
@@ -247,7 +249,20 @@ impl Pair {
                     );
                 }
             }
+            Output::Listen { request, address } => {
+                self.ports += 1;
+                let local = SocketAddr::new(address, self.ports);
+                account.listeners.insert(local);
+                self.phones[side].handle_listening(self.now, request, Ok(local));
+            }
+            Output::Unlisten { local } => {
+                assert!(account.listeners.remove(&local), "{local} did not listen");
+            }
             Output::Stream {
+                connection,
+                payload,
+            }
+            | Output::StreamPacket {
                 connection,
                 payload,
             } => {
@@ -294,11 +309,19 @@ impl Pair {
 
     fn connect(&mut self, side: usize, connection: Connection, to: SocketAddr) {
         let other = 1 - side;
-        if to != sip(other) {
+        let (phone, now) = (&mut self.phones[other], self.now);
+        self.ports += 1;
+        let from = SocketAddr::new(ip(side), self.ports);
+        let end = if to == sip(other) {
+            Some(phone.accepted_connection(now, from))
+        } else if self.accounts[other].listeners.contains(&to) {
+            phone.accepted_media(now, to, from)
+        } else {
+            None
+        };
+        let Some(end) = end else {
             return self.later(side, Passing::Closed(connection, true));
-        }
-        let from = SocketAddr::new(ip(side), 50_000);
-        let end = self.phones[other].accepted_connection(self.now, from);
+        };
         self.ends.insert((side, connection), (other, end));
         self.ends.insert((other, end), (side, connection));
         self.later(side, Passing::Connected(connection));

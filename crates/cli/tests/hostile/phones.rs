@@ -20,6 +20,8 @@ fn assert_at_rest(pair: &Pair) {
             "phone {side} still has its sound open"
         );
         assert!(account.sockets.is_empty(), "{side}: {:?}", account.sockets);
+        let listeners = &account.listeners;
+        assert!(listeners.is_empty(), "{side}: {listeners:?}");
     }
 }
 
@@ -116,6 +118,7 @@ fn strangers_at_an_idle_phone() {
             let account = &pair.accounts[BOB];
             // Two components each, for the calls and for the set that is kept warm.
             assert!(account.sockets.len() <= 2 * (most_calls + 1));
+            assert!(account.listeners.len() <= most_calls + 1);
             assert!(account.sound.len() <= most_calls);
         }
         pair.run_for(EVERYTHING);

@@ -347,8 +347,9 @@ fn without_a_path_nobody_rings() {
         (Place::Symmetric, Place::Symmetric),
         (Place::Symmetric, Place::PortRestricted),
         (Place::PortRestricted, Place::Symmetric),
-        (Place::UdpEaten, Place::Open),
-        (Place::Open, Place::UdpEaten),
+        (Place::UdpEaten, Place::PortRestricted),
+        (Place::PortRestricted, Place::UdpEaten),
+        (Place::UdpEaten, Place::UdpEaten),
     ];
     for (alice, bob) in pathless {
         let mut stage = Setup::between(alice, bob).build();
@@ -364,6 +365,41 @@ fn without_a_path_nobody_rings() {
             "{alice:?} x {bob:?}\n{}",
             stage.story()
         );
+    }
+}
+
+/// By a connection too the proof comes before the ring; and without TCP candidates, on either side,
+/// there is no path where a firewall eats UDP.
+#[test]
+fn by_tcp_too_nobody_rings_without_a_proof() {
+    let setups = [
+        (Setup::between(Place::UdpEaten, Place::Open), true),
+        (Setup::between(Place::Open, Place::UdpEaten), true),
+        (
+            Setup {
+                alices: |settings| settings.ice_tcp = false,
+                ..Setup::between(Place::UdpEaten, Place::Open)
+            },
+            false,
+        ),
+        (
+            Setup {
+                bobs: |settings| settings.ice_tcp = false,
+                ..Setup::between(Place::UdpEaten, Place::Open)
+            },
+            false,
+        ),
+    ];
+    for (setup, has_path) in setups {
+        let mut stage = setup.build();
+        let seen = watch_180(&mut stage);
+        stage.dial();
+        stage.run(12);
+        assert_gate_held(&stage, &seen);
+        assert_eq!(stage.rang(), has_path, "{}", stage.story());
+        if !has_path {
+            assert_missed(&stage, EndReason::NoMediaPath);
+        }
     }
 }
 

@@ -15,3 +15,4 @@ mod restart;
 mod stage;
 mod survive;
 mod talk;
+mod tcp;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::pair::{CandidatePair, LocalIndex, PairId, PairState, RemoteIndex, pair_priority};
-use crate::candidate::{Candidate, CandidateType, ComponentId};
-use crate::event::Role;
+use crate::candidate::{Candidate, CandidateType, ComponentId, TcpType, TransportProtocol};
+use crate::event::{Path, Role};
 use crate::gather::LocalCandidate;
 
 /// A filter never stands between two hosts of one network, so such a pair needs dense re-checks
@@ -39,8 +39,15 @@ impl Candidates {
         mut signalled: Vec<Candidate>,
         components: &[ComponentId],
     ) -> Self {
-        locals.retain(|local| components.contains(&local.candidate.component));
-        signalled.retain(|remote| components.contains(&remote.component));
+        // TCP is for one component: where RTCP has a path of its own, half a call is no use.
+        let tcp = components.len() == 1;
+        let may_be_used = |candidate: &Candidate| {
+            components.contains(&candidate.component) && (tcp || !candidate.protocol.is_tcp())
+        };
+        locals.retain(|local| may_be_used(&local.candidate));
+        // An active candidate is nothing that a check could go to: it is found out by its own.
+        let active = TransportProtocol::Tcp(TcpType::Active);
+        signalled.retain(|remote| may_be_used(remote) && remote.protocol != active);
         signalled.sort_by_key(|remote| Reverse(remote.priority));
         let mut candidates = Self {
             locals,
@@ -54,7 +61,7 @@ impl Candidates {
 
     /// Adds a remote candidate, unless it is known already or there are too many.
     pub(super) fn add_remote(&mut self, remote: Candidate) -> Option<RemoteIndex> {
-        let known = self.find_remote(remote.address, remote.component);
+        let known = self.find_remote(remote.protocol, remote.address, remote.component);
         if known.is_some() || self.remotes.len() >= MOST_REMOTES {
             return None;
         }
@@ -71,12 +78,18 @@ impl Candidates {
     }
 
     /// The candidate that is this base: a socket's host candidate, or a relayed one.
-    pub(super) fn base(&self, base: SocketAddr, component: ComponentId) -> Option<LocalIndex> {
+    pub(super) fn base(
+        &self,
+        protocol: TransportProtocol,
+        base: SocketAddr,
+        component: ComponentId,
+    ) -> Option<LocalIndex> {
         self.locals
             .iter()
             .position(|local| {
                 is_base(&local.candidate)
                     && local.base == base
+                    && local.candidate.protocol == protocol
                     && local.candidate.component == component
             })
             .map(LocalIndex)
@@ -84,13 +97,28 @@ impl Candidates {
 
     pub(super) fn find_remote(
         &self,
+        protocol: TransportProtocol,
         address: SocketAddr,
         component: ComponentId,
     ) -> Option<RemoteIndex> {
         self.remotes
             .iter()
-            .position(|remote| remote.address == address && remote.component == component)
+            .position(|remote| {
+                remote.address == address
+                    && remote.protocol == protocol
+                    && remote.component == component
+            })
             .map(RemoteIndex)
+    }
+
+    /// The way of a pair: its connection, if it goes by TCP.
+    pub(super) fn path(&self, local: LocalIndex, remote: RemoteIndex) -> Path {
+        let local = self.local(local);
+        Path {
+            protocol: local.candidate.protocol,
+            base: local.base,
+            remote: self.remote(remote).address,
+        }
     }
 
     fn priority(&self, role: Role, local: LocalIndex, remote: RemoteIndex) -> u64 {
@@ -183,6 +211,7 @@ impl Checklist {
         self.pairs.push(CandidatePair {
             id,
             component: candidates.remote(remote).component,
+            protocol: candidates.local(local).candidate.protocol,
             local,
             remote,
             priority: candidates.priority(role, local, remote),
@@ -193,9 +222,15 @@ impl Checklist {
         id
     }
 
+    /// By priority; but TCP after all UDP, so that no check by UDP waits for a connection.
     fn sort(&mut self) {
-        self.pairs
-            .sort_by_key(|pair| (Reverse(pair.priority), pair.component));
+        self.pairs.sort_by_key(|pair| {
+            (
+                pair.protocol.is_tcp(),
+                Reverse(pair.priority),
+                pair.component,
+            )
+        });
     }
 
     /// RFC 8445 section 6.1.2.5. Pairs of every type stay: a peer with a hundred host candidates
@@ -203,7 +238,8 @@ impl Checklist {
     pub(super) fn limit_pairs(&mut self, candidates: &Candidates) {
         let kind_of = |pair: &CandidatePair| {
             let local = candidates.local(pair.local).candidate.kind;
-            (local, candidates.remote(pair.remote).kind, pair.component)
+            let remote = candidates.remote(pair.remote).kind;
+            (pair.protocol.is_tcp(), local, remote, pair.component)
         };
         while self.pairs.len() > self.limit {
             let mut crowds = HashMap::new();
@@ -319,24 +355,22 @@ impl Checklist {
         self.triggered.retain(|check| check.pair != id);
     }
 
-    /// The pair for the next ordinary check (RFC 8445 section 6.1.4.2, steps 2 and 3).
-    pub(super) fn next_ordinary(&self, candidates: &Candidates) -> Option<PairId> {
-        let waiting = self
-            .pairs
-            .iter()
-            .find(|pair| pair.state == PairState::Waiting && !self.is_queued(pair.id));
+    /// The pair for the next ordinary check, by UDP or by TCP (RFC 8445 section 6.1.4.2, steps 2
+    /// and 3).
+    pub(super) fn next_ordinary(&self, candidates: &Candidates, by_tcp: bool) -> Option<PairId> {
+        let pairs = || {
+            let all = self.pairs.iter();
+            all.filter(|pair| pair.protocol.is_tcp() == by_tcp)
+        };
+        let waiting =
+            pairs().find(|pair| pair.state == PairState::Waiting && !self.is_queued(pair.id));
         if waiting.is_some() {
             return waiting.map(|pair| pair.id);
         }
-        if self
-            .pairs
-            .iter()
-            .any(|pair| pair.state == PairState::Waiting)
-        {
+        if pairs().any(|pair| pair.state == PairState::Waiting) {
             return None;
         }
-        self.pairs
-            .iter()
+        pairs()
             .find(|pair| {
                 pair.state == PairState::Frozen
                     && !self.pairs.iter().any(|other| {
@@ -363,6 +397,7 @@ impl Checklist {
     ) -> Option<(Instant, PairId)> {
         self.pairs
             .iter()
+            .filter(|pair| !pair.protocol.is_tcp())
             .filter(|pair| best(pair.component).is_none_or(|best| pair.priority > best))
             .filter_map(|pair| match pair.state {
                 PairState::InProgress { latest, .. } => {
@@ -408,7 +443,9 @@ impl Checklist {
     /// Makes every unfinished or failed pair Waiting again, for a new patience.
     pub(super) fn revive(&mut self) {
         for pair in &mut self.pairs {
-            if !matches!(pair.state, PairState::Succeeded | PairState::Frozen) {
+            // A connection that the peer opened is either still there or gone for good.
+            let accepted = pair.protocol == TransportProtocol::Tcp(TcpType::Passive);
+            if !accepted && !matches!(pair.state, PairState::Succeeded | PairState::Frozen) {
                 pair.state = PairState::Waiting;
             }
         }
@@ -449,14 +486,16 @@ fn is_base(local: &Candidate) -> bool {
 }
 
 /// RFC 8445 section 6.1.2.2: same component, same address family; a link-local address pairs with
-/// another one only.
+/// another one only. RFC 6544 section 6.2 prunes what a passive candidate makes: no check can
+/// begin there, and when the peer's comes, it makes the pair.
 fn may_pair(local: &Candidate, remote: &Candidate) -> bool {
     let link_local = |candidate: &Candidate| match candidate.address.ip() {
         IpAddr::V4(_) => false,
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     };
     local.component == remote.component
-        && local.protocol == remote.protocol
+        && local.protocol.pairs_with(remote.protocol)
+        && local.protocol != TransportProtocol::Tcp(TcpType::Passive)
         && local.address.is_ipv4() == remote.address.is_ipv4()
         && link_local(local) == link_local(remote)
         && !leads_nowhere(local, remote)

@@ -1,25 +1,23 @@
 //! The peer's checks: the server (RFC 8445 section 7.3).
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::checklist::TriggeredCheck;
 use super::pair::{LocalIndex, PairId, PairState, RemoteIndex};
 use super::{Agent, Phase};
 use crate::candidate::{Candidate, CandidateType, ComponentId, TransportProtocol};
-use crate::event::{IceEvent, Role};
+use crate::event::{IceEvent, Path, Role};
 
 /// Sources of the peer's checks that are remembered: a NAT may show several, not hundreds.
 const MOST_SOURCES: usize = 256;
 /// RFC 8445 section 8.3.1: so long after completion, triggered checks are still sent.
-const LATE_CHECKS: Duration = Duration::from_secs(3);
+pub(super) const LATE_CHECKS: Duration = Duration::from_secs(3);
 
 /// A Binding request that was keyed with our password, as far as the agent cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Arrived {
-    pub(crate) base: SocketAddr,
+    pub(crate) path: Path,
     pub(crate) component: ComponentId,
-    pub(crate) from: SocketAddr,
     /// `None` from a peer that leaves PRIORITY out, against section 7.1.1.
     pub(crate) priority: Option<u32>,
     pub(crate) use_candidate: bool,
@@ -89,10 +87,10 @@ impl Agent {
             self.events.push_back(IceEvent::PeerBound);
         }
         if self.heard.len() < MOST_SOURCES {
-            self.heard.insert((request.base, request.from));
+            self.heard.insert(request.path);
         }
         if self.components.contains(&request.component)
-            && let Some(local) = self.candidates.base(request.base, request.component)
+            && let Some(local) = self.local_of(request)
             && let Some(remote) = self.learn_remote(request)
         {
             self.follow(now, local, remote, request.use_candidate);
@@ -101,10 +99,22 @@ impl Agent {
         Verdict::Success
     }
 
+    fn local_of(&self, request: &Arrived) -> Option<LocalIndex> {
+        let Path { protocol, base, .. } = request.path;
+        self.candidates.base(protocol, base, request.component)
+    }
+
     /// The remote candidate that the request came from: a new peer-reflexive one, if the address
     /// is not known (RFC 8445 section 7.3.1.3).
     fn learn_remote(&mut self, request: &Arrived) -> Option<RemoteIndex> {
-        let known = self.candidates.find_remote(request.from, request.component);
+        let protocol = match request.path.protocol {
+            TransportProtocol::Udp => TransportProtocol::Udp,
+            TransportProtocol::Tcp(ours) => TransportProtocol::Tcp(ours.opposite()),
+        };
+        let from = request.path.remote;
+        let known = self
+            .candidates
+            .find_remote(protocol, from, request.component);
         if known.is_some() {
             return known;
         }
@@ -113,11 +123,11 @@ impl Agent {
             // Different from all others: '#' is no ice-char, so no peer can have signalled it.
             foundation: format!("#{count}"),
             component: request.component,
-            protocol: TransportProtocol::Udp,
+            protocol,
             priority: request.priority.unwrap_or_else(|| {
                 crate::gather::priority(CandidateType::PeerReflexive, 0, request.component)
             }),
-            address: request.from,
+            address: from,
             kind: CandidateType::PeerReflexive,
             related: None,
         })

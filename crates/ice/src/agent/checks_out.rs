@@ -9,8 +9,8 @@ use super::transaction::{Purpose, Request, SMALLEST_RTO, Transaction};
 use super::valid::CONSENT_EXPIRES;
 use super::{Agent, Phase};
 use crate::candidate::CandidateType;
-use crate::event::{FailureReason, Role};
-use crate::gather::priority;
+use crate::event::{FailureReason, Path, Role};
+use crate::gather::priority_of;
 use crate::stun::{Binding, Check, Class, FORBIDDEN, ROLE_CONFLICT, TransactionId};
 
 /// Two honest agents settle a role conflict with one switch.
@@ -25,6 +25,9 @@ pub(crate) enum Work {
     Consent(PairRef),
     /// An ordinary check.
     Ordinary(PairRef),
+    /// The connection for an ordinary check by TCP is opened. It is no transaction: the check
+    /// follows in a slot of its own, when the connection stands.
+    Open(PairRef),
     /// A dense re-check of an unfinished pair.
     Recheck(PairRef),
     /// The same for a nominating check.
@@ -38,6 +41,13 @@ pub(crate) enum Response {
     Validated,
     /// Anything else: an error, a stranger's, one that came from elsewhere.
     Other,
+}
+
+impl Work {
+    /// Whether it is no transaction, and so not paced with the others.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Open(_))
+    }
 }
 
 /// A pair, named outside the agent.
@@ -59,7 +69,7 @@ impl Agent {
         if matches!(self.phase, Phase::GaveUp) {
             return consent;
         }
-        if let Some(pair) = self.checklist.next_ordinary(&self.candidates) {
+        if let Some(pair) = self.checklist.next_ordinary(&self.candidates, false) {
             let ordinary = (self.next_slot, Work::Ordinary(PairRef(pair)));
             // Consent that is due now comes first, a later one does not hold the check up.
             return Some(match consent {
@@ -78,18 +88,25 @@ impl Agent {
             .flatten()
             .map(|(ready, work)| (ready.max(self.next_slot), work))
             .filter(|(ready, _)| rechecks_left && *ready <= self.dense_ends);
+        let open = self
+            .checklist
+            .next_ordinary(&self.candidates, true)
+            .and_then(|pair| Some((self.may_open(pair)?, Work::Open(PairRef(pair)))));
         // Of what is due for the same slot, the first: consent, the nomination, then the others.
         consent
             .into_iter()
             .chain(recheck)
+            .chain(open)
             .min_by_key(|(ready, _)| *ready)
     }
 
     /// Where a check would go that the peer has given no reason for but its description: an
-    /// ordinary one or a dense re-check. A triggered one goes where a check came from.
+    /// ordinary one, its connection, or a dense re-check. A triggered one goes where a check came from.
     pub(crate) fn unasked(&self, work: Work) -> Option<IpAddr> {
         match work {
-            Work::Ordinary(PairRef(pair)) | Work::Recheck(PairRef(pair)) => {
+            Work::Ordinary(PairRef(pair))
+            | Work::Open(PairRef(pair))
+            | Work::Recheck(PairRef(pair)) => {
                 let pair = self.checklist.get(pair)?;
                 Some(self.candidates.remote(pair.remote).address.ip())
             }
@@ -100,7 +117,9 @@ impl Agent {
     /// The address of this pair has had its share: it is not checked, and not re-checked either.
     pub(crate) fn pass_over(&mut self, work: Work) {
         let dense_ends = self.dense_ends;
-        if let Work::Ordinary(PairRef(pair)) | Work::Recheck(PairRef(pair)) = work
+        if let Work::Ordinary(PairRef(pair))
+        | Work::Open(PairRef(pair))
+        | Work::Recheck(PairRef(pair)) = work
             && let Some(pair) = self.checklist.get_mut(pair)
         {
             pair.state = match pair.state {
@@ -132,6 +151,10 @@ impl Agent {
 
     /// Does it. True if that was a dense re-check.
     pub(crate) fn work(&mut self, now: Instant, work: Work) -> bool {
+        if let Work::Open(PairRef(pair)) = work {
+            self.open(now, pair);
+            return false;
+        }
         self.next_slot = now + self.ta;
         self.log_start(now);
         match work {
@@ -153,6 +176,7 @@ impl Agent {
                 self.send(now, pair, Purpose::Consent);
             }
             Work::Ordinary(PairRef(pair)) | Work::Recheck(PairRef(pair)) => self.check(now, pair),
+            Work::Open(_) => {}
             Work::Renomination(PairRef(pair)) => {
                 let nominates = |purpose| purpose == Purpose::Nomination;
                 self.transactions
@@ -188,16 +212,16 @@ impl Agent {
             return;
         };
         let base = self.candidates.local(pair.local);
-        let to = self.candidates.remote(pair.remote).address;
+        let path = self.candidates.path(pair.local, pair.remote);
         let request = Request {
             id: TransactionId(self.randomness.transaction_id()),
             pair: id,
             purpose,
-            base: base.base,
-            to,
+            path,
             // RFC 8445 section 7.1.1: the priority of a peer-reflexive candidate, if this check
             // discovers one.
-            priority: priority(
+            priority: priority_of(
+                path.protocol,
                 CandidateType::PeerReflexive,
                 base.local_preference,
                 pair.component,
@@ -215,10 +239,13 @@ impl Agent {
         }
         .to_bytes();
         let Some(bytes) = bytes else { return };
-        self.transmit(request.base, to, bytes.clone());
+        self.transmit(path, bytes.clone());
         self.tried.insert(id);
         self.transactions.insert(match purpose {
             Purpose::Consent => request.sent(now, CONSENT_EXPIRES),
+            Purpose::Check | Purpose::Nomination if path.protocol.is_tcp() => {
+                request.sent(now, Duration::ZERO).reliable()
+            }
             Purpose::Check | Purpose::Nomination => request
                 .sent(now, Duration::ZERO)
                 .retransmitted(self.rto(), bytes),
@@ -234,7 +261,7 @@ impl Agent {
     pub(crate) fn handle_response(
         &mut self,
         now: Instant,
-        (base, from): (SocketAddr, SocketAddr),
+        path: Path,
         response: &Binding<'_>,
     ) -> Option<Response> {
         let known = self.transactions.get(response.id())?;
@@ -248,7 +275,7 @@ impl Agent {
         // RFC 8445 section 7.2.5.2.1. But a pair that is valid is not failed by an answer that
         // somebody plays again from elsewhere: the nominating check is still answered from where
         // it went, or times out.
-        let symmetric = known.to == from && known.base == base;
+        let symmetric = known.path == path;
         if !symmetric && known.purpose != Purpose::Check {
             return Some(Response::Other);
         }

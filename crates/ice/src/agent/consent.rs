@@ -44,7 +44,7 @@ impl Agent {
         self.withdraw(now, pair);
     }
 
-    fn withdraw(&mut self, now: Instant, id: PairId) {
+    pub(super) fn withdraw(&mut self, now: Instant, id: PairId) {
         let Some(valid) = self.valid.via(id) else {
             return;
         };

@@ -3,7 +3,7 @@
 //! Before working here, read RFC 8445 sections 6 to 8; the files follow them:
 //! `checklist` and `pair` (6.1), `checks_out` (7.2, the client), `checks_in` (7.3, the server),
 //! `valid` (7.2.5.3.2 and the proof), `nomination` (8), `restart` (9), `consent` (RFC 7675),
-//! `transaction` (RFC 8489 6.2.1), `updated` (RFC 8839 4.4).
+//! `transaction` (RFC 8489 6.2.1), `updated` (RFC 8839 4.4), `tcp` (RFC 6544).
 
 mod checklist;
 mod checks_in;
@@ -12,12 +12,12 @@ mod consent;
 mod nomination;
 mod pair;
 mod restart;
+mod tcp;
 mod transaction;
 mod updated;
 mod valid;
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use self::pair::PairId;
 use self::transaction::{Purpose, Transactions};
 use self::valid::ValidList;
 use crate::candidate::{ComponentId, Credentials, IceDescription};
-use crate::event::{FailureReason, IceEvent, Role, Transmit};
+use crate::event::{FailureReason, IceEvent, Path, Role, TcpWish, Transmit};
 use crate::gate::{Gate, Standing};
 use crate::gather::LocalCandidate;
 use crate::seed::Randomness;
@@ -92,14 +92,17 @@ pub(crate) struct Agent {
     peer_bound: bool,
     /// Since when every component has a nominated pair (RFC 8445 section 8.1.2: Completed).
     completed: Option<Instant>,
-    /// Socket and source of the peer's checks.
-    heard: HashSet<(SocketAddr, SocketAddr)>,
+    /// Where the peer's checks came.
+    heard: HashSet<Path>,
     /// The pairs that were checked at least once.
     tried: HashSet<PairId>,
     starts: Vec<Instant>,
     standing: Arc<Standing>,
     randomness: Randomness,
     out: VecDeque<Transmit>,
+    /// When the next connection may be opened.
+    next_open: Instant,
+    wishes: VecDeque<TcpWish>,
     events: VecDeque<IceEvent>,
 }
 
@@ -144,6 +147,8 @@ impl Agent {
             standing: config.standing,
             randomness: config.randomness,
             out: VecDeque::new(),
+            next_open: now,
+            wishes: VecDeque::new(),
             events: VecDeque::from([IceEvent::Checking { pairs }]),
         }
     }
@@ -172,6 +177,10 @@ impl Agent {
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.out.pop_front()
+    }
+
+    pub(crate) fn poll_tcp(&mut self) -> Option<TcpWish> {
+        self.wishes.pop_front()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<IceEvent> {
@@ -276,7 +285,12 @@ impl Agent {
         }
     }
 
-    fn transmit(&mut self, base: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
+    fn transmit(&mut self, path: Path, payload: Vec<u8>) {
+        if path.protocol.is_tcp() {
+            push(&mut self.wishes, TcpWish::Send { path, payload });
+            return;
+        }
+        let (base, to) = (path.base, path.remote);
         push(&mut self.out, Transmit { base, to, payload });
     }
 
@@ -288,7 +302,7 @@ impl Agent {
 }
 
 /// Appends within bounds.
-pub(crate) fn push(out: &mut VecDeque<Transmit>, transmit: Transmit) {
+pub(crate) fn push<T>(out: &mut VecDeque<T>, transmit: T) {
     if out.len() >= MOST_TRANSMITS {
         out.pop_front();
     }

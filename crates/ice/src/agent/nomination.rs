@@ -12,7 +12,7 @@ use crate::event::{IceEvent, Role};
 /// A nominating check is not re-sent sooner.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// No pair is waited for longer than this after the best one was validated; and a relayed pair is
-/// nominated only after the direct ones had so long.
+/// nominated only after the direct ones had so long; so is one by TCP, after those by UDP.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 impl Agent {
@@ -58,16 +58,20 @@ impl Agent {
             self.candidates.remote(best.remote).kind,
         ]
         .contains(&CandidateType::Relayed);
-        if relayed && self.has_unfinished_direct_pair(component) {
+        let by_tcp = self.candidates.local(base).candidate.protocol.is_tcp();
+        if (relayed && self.has_unfinished_direct_pair(component, false))
+            || (by_tcp && self.has_unfinished_direct_pair(component, true))
+        {
             due = due.max(self.started + LONGEST_WAIT);
         }
         Some((due, best.via))
     }
 
-    fn has_unfinished_direct_pair(&self, component: ComponentId) -> bool {
+    fn has_unfinished_direct_pair(&self, component: ComponentId, by_udp: bool) -> bool {
         self.checklist.iter().any(|pair| {
             pair.component == component
                 && pair.is_unfinished()
+                && !(by_udp && pair.protocol.is_tcp())
                 && self.candidates.local(pair.local).candidate.kind != CandidateType::Relayed
                 && self.candidates.remote(pair.remote).kind != CandidateType::Relayed
         })
@@ -90,6 +94,9 @@ impl Agent {
     /// lost, and a dense re-check need not wait for the RTO.
     pub(super) fn next_renomination(&self) -> Option<(Instant, PairId)> {
         let nominating = self.transactions.latest(Purpose::Nomination)?;
+        if nominating.path.protocol.is_tcp() {
+            return None;
+        }
         let valid = self.valid.via(nominating.pair)?;
         let wait = (2 * valid.rtt).max(SHORTEST_WAIT);
         Some((nominating.sent + wait, nominating.pair))

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::candidate::ComponentId;
+use crate::candidate::{ComponentId, TransportProtocol};
 use crate::event::Role;
 
 /// The identity of a pair within its agent; never used again.
@@ -42,6 +42,8 @@ pub(super) enum PairState {
 pub(super) struct CandidatePair {
     pub(super) id: PairId,
     pub(super) component: ComponentId,
+    /// That of the local candidate.
+    pub(super) protocol: TransportProtocol,
     /// Always a base: checks cannot be sent from a reflexive candidate (section 6.1.2.4).
     pub(super) local: LocalIndex,
     pub(super) remote: RemoteIndex,

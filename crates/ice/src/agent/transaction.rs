@@ -1,17 +1,18 @@
 //! Binding transactions: their retransmission and their end (RFC 8489 section 6.2.1).
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::pair::PairId;
-use crate::event::{Role, Transmit};
+use crate::event::{Path, Role, Transmit};
 use crate::stun::TransactionId;
 
 /// Rc: a request is sent at most so often (RFC 8489 section 6.2.1).
 const RC: u32 = 7;
 /// Rm: the last one is waited for so many RTOs.
 const RM: u32 = 16;
+/// Ti: an answer by a reliable transport is waited for so long (RFC 8489 section 6.2.2).
+const TI: Duration = Duration::from_millis(39_500);
 /// RFC 8445 section 14.3: the RTO is never smaller.
 pub(super) const SMALLEST_RTO: Duration = Duration::from_millis(500);
 /// Cancelled transactions are remembered up to so many in all; the oldest go first.
@@ -51,8 +52,7 @@ pub(super) struct Transaction {
     pub(super) id: TransactionId,
     pub(super) pair: PairId,
     pub(super) purpose: Purpose,
-    pub(super) base: SocketAddr,
-    pub(super) to: SocketAddr,
+    pub(super) path: Path,
     /// The PRIORITY it carried: that of a peer-reflexive candidate that it may discover.
     pub(super) priority: u32,
     /// The role that it claimed.
@@ -77,6 +77,17 @@ impl Transaction {
         }
     }
 
+    /// A check that was sent just now by a connection, which delivers it or breaks: it is waited
+    /// for as long as a retransmitted one (RFC 8489 section 6.2.2: Ti).
+    pub(super) fn reliable(self) -> Self {
+        Self {
+            schedule: Schedule::LastWait {
+                until: self.sent + TI,
+            },
+            ..self
+        }
+    }
+
     fn due(&self) -> Instant {
         match self.schedule {
             Schedule::Retransmit { at, .. } => at,
@@ -91,8 +102,7 @@ pub(super) struct Request {
     pub(super) id: TransactionId,
     pub(super) pair: PairId,
     pub(super) purpose: Purpose,
-    pub(super) base: SocketAddr,
-    pub(super) to: SocketAddr,
+    pub(super) path: Path,
     pub(super) priority: u32,
     pub(super) role: Role,
 }
@@ -104,8 +114,7 @@ impl Request {
             id: self.id,
             pair: self.pair,
             purpose: self.purpose,
-            base: self.base,
-            to: self.to,
+            path: self.path,
             priority: self.priority,
             role: self.role,
             sent: now,
@@ -194,8 +203,8 @@ impl Transactions {
                 continue;
             };
             send(Transmit {
-                base: transaction.base,
-                to: transaction.to,
+                base: transaction.path.base,
+                to: transaction.path.remote,
                 payload: payload.clone(),
             });
             transaction.sent = now;
@@ -231,14 +240,13 @@ mod tests {
     #[test]
     fn the_schedule_of_rfc_8489() {
         let start = Instant::now();
-        let address: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let address = "192.0.2.1:1".parse().unwrap();
         let mut transactions = Transactions::default();
         let request = Request {
             id: TransactionId(1),
             pair: PairId(1),
             purpose: Purpose::Check,
-            base: address,
-            to: address,
+            path: Path::udp(address, address),
             priority: 1,
             role: Role::Controlled,
         };

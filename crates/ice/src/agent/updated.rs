@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::pair::{PairId, PairState, RemoteIndex};
 use super::valid::ValidPair;
 use super::{Agent, Phase};
-use crate::candidate::{Candidate, ComponentId, IceDescription};
+use crate::candidate::{Candidate, ComponentId, IceDescription, TransportProtocol};
 use crate::event::{Role, UpdatedRemote};
 
 /// How the peer's nominated pair stands in the race against the offer that names it.
@@ -30,10 +30,21 @@ impl Agent {
             .collect()
     }
 
+    /// The same, if SDP can say it: `RTP/AVP` is UDP, and what middleboxes see stays the UDP default
+    /// when a connection carries the media (docs/deviations.md).
+    fn selected_by_udp(&self) -> Option<Vec<&ValidPair>> {
+        let by_udp = |valid: &&ValidPair| {
+            let local = &self.candidates.local(valid.local).candidate;
+            local.protocol == TransportProtocol::Udp
+        };
+        self.selected()
+            .filter(|selected| selected.iter().all(by_udp))
+    }
+
     /// The nominated local candidates alone, and the remote ones while we control
     /// (RFC 8839 section 4.4.1.2.2).
     pub(crate) fn nominated_description(&self, own: &IceDescription) -> Option<IceDescription> {
-        let selected = self.selected()?;
+        let selected = self.selected_by_udp()?;
         let remote_candidates = match self.role {
             Role::Controlling => selected
                 .iter()
@@ -64,7 +75,7 @@ impl Agent {
         if self.role != Role::Controlling || matches!(self.phase, Phase::Lost) {
             return false;
         }
-        self.selected().is_some_and(|selected| {
+        self.selected_by_udp().is_some_and(|selected| {
             selected.iter().any(|valid| {
                 let local = self.candidates.local(valid.local).candidate.address;
                 let remote = self.candidates.remote(valid.remote).address;
@@ -147,10 +158,11 @@ impl Agent {
             if !self.components.contains(&candidate.component) {
                 continue;
             }
-            match self
-                .candidates
-                .find_remote(candidate.address, candidate.component)
-            {
+            match self.candidates.find_remote(
+                candidate.protocol,
+                candidate.address,
+                candidate.component,
+            ) {
                 // What a check had revealed is now signalled (RFC 8445 section 7.3.1.3).
                 Some(RemoteIndex(known)) => self.candidates.remotes[known] = candidate.clone(),
                 None => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::pair::{LocalIndex, PairId, RemoteIndex};
 use super::{Agent, Phase};
-use crate::candidate::{Candidate, CandidateType, ComponentId, TransportProtocol};
+use crate::candidate::{Candidate, CandidateType, ComponentId};
 use crate::event::{IceEvent, Path, ValidPath};
 use crate::gate::PathProof;
 use crate::gather::LocalCandidate;
@@ -130,11 +130,13 @@ impl Agent {
         let from = self.candidates.local(base);
         let component = from.candidate.component;
         let socket = from.base;
+        let protocol = from.candidate.protocol;
         let local_preference = from.local_preference;
         // Only candidates of the same base: whatever the peer says it sees, media leaves from
         // the socket that was checked.
         let known = self.candidates.locals.iter().position(|local| {
             local.base == socket
+                && local.candidate.protocol == protocol
                 && local.candidate.component == component
                 && local.candidate.address == mapped
         });
@@ -144,6 +146,7 @@ impl Agent {
         // A NAT that maps every check anew, or a lying peer, does not make the list grow.
         let own = self.candidates.locals.iter().position(|local| {
             local.base == socket
+                && local.candidate.protocol == protocol
                 && local.candidate.component == component
                 && local.candidate.kind == CandidateType::PeerReflexive
         });
@@ -155,7 +158,7 @@ impl Agent {
                 // Section 5.1.1.3: the same for one base. Gathered ones are numbers alone.
                 foundation: format!("P{}", base.0),
                 component,
-                protocol: TransportProtocol::Udp,
+                protocol,
                 priority: checked_priority,
                 address: mapped,
                 kind: CandidateType::PeerReflexive,
@@ -207,6 +210,7 @@ impl Agent {
         let local = &self.candidates.local(valid.local).candidate;
         let remote = self.candidates.remote(valid.remote);
         Some(ValidPath {
+            protocol: local.protocol,
             local: local.address,
             remote: remote.address,
             local_type: local.kind,
@@ -217,13 +221,18 @@ impl Agent {
 
     /// Whether media from there is the peer's (RFC 8445 section 12.2): it may come over any pair
     /// that either side has validated.
-    pub(crate) fn accepts_media(&self, base: SocketAddr, from: SocketAddr) -> bool {
+    pub(crate) fn accepts_media(&self, path: Path) -> bool {
         !matches!(self.phase, Phase::Lost)
-            && (self.heard.contains(&(base, from))
-                || self.valid.iter().any(|valid| {
-                    self.candidates.local(valid.local).base == base
-                        && self.candidates.remote(valid.remote).address == from
-                }))
+            && (self.heard.contains(&path)
+                || self
+                    .valid
+                    .iter()
+                    .any(|valid| self.candidates.path(valid.local, valid.remote) == path))
+    }
+
+    /// Whether a check keyed with our password has come this way.
+    pub(crate) fn has_heard(&self, path: Path) -> bool {
+        self.heard.contains(&path)
     }
 
     /// Where media of a component goes now.
@@ -232,10 +241,7 @@ impl Agent {
             return None;
         }
         let valid = self.valid.in_use(component)?;
-        Some(Path {
-            base: self.candidates.local(valid.local).base,
-            remote: self.candidates.remote(valid.remote).address,
-        })
+        Some(self.candidates.path(valid.local, valid.remote))
     }
 }
 

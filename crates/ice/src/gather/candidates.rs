@@ -14,6 +14,7 @@ impl Gatherer {
         let mut locals = Vec::new();
         if !self.relay_only {
             self.add_direct(&mut locals, &mut foundations);
+            self.add_tcp(&mut locals, &mut foundations);
         }
         self.add_relayed(&mut locals, &mut foundations);
         locals.sort_by_key(|local| {

@@ -30,6 +30,8 @@ impl Gathered {
     pub fn default_candidate(&self, component: ComponentId) -> Option<&Candidate> {
         self.candidates()
             .filter(|candidate| candidate.component == component)
+            // A peer without ICE is asked for `RTP/AVP`, which is UDP.
+            .filter(|candidate| candidate.protocol == TransportProtocol::Udp)
             .max_by_key(|candidate| {
                 let reach = match candidate.kind {
                     CandidateType::Relayed => 2,
@@ -41,8 +43,15 @@ impl Gathered {
     }
 
     /// The component of a socket or of a relayed candidate.
-    pub(crate) fn component_of(&self, base: SocketAddr) -> Option<ComponentId> {
-        let of_base = self.locals.iter().find(|local| local.base == base);
+    pub(crate) fn component_of(
+        &self,
+        protocol: TransportProtocol,
+        base: SocketAddr,
+    ) -> Option<ComponentId> {
+        let of_base = self
+            .locals
+            .iter()
+            .find(|local| local.base == base && local.candidate.protocol == protocol);
         of_base.map(|local| local.candidate.component)
     }
 
@@ -51,15 +60,28 @@ impl Gathered {
         self.locals
             .iter()
             .filter(|local| local.candidate.kind == CandidateType::Host)
+            .filter(|local| local.candidate.protocol == TransportProtocol::Udp)
             .map(|local| (local.base, local.candidate.component))
     }
 }
 
 /// The formula of RFC 8445 section 5.1.2.1.
 pub(crate) fn priority(kind: CandidateType, local_preference: u16, component: ComponentId) -> u32 {
-    (kind.preference() << 24)
-        | (u32::from(local_preference) << 8)
-        | (256 - u32::from(component.number()))
+    priority_of(TransportProtocol::Udp, kind, local_preference, component)
+}
+
+/// The same for either protocol (RFC 6544 section 4.2).
+pub(crate) fn priority_of(
+    protocol: TransportProtocol,
+    kind: CandidateType,
+    local_preference: u16,
+    component: ComponentId,
+) -> u32 {
+    let preference = match protocol {
+        TransportProtocol::Udp => kind.preference(),
+        TransportProtocol::Tcp(_) => super::tcp::type_preference(kind),
+    };
+    (preference << 24) | (u32::from(local_preference) << 8) | (256 - u32::from(component.number()))
 }
 
 pub(super) fn local_candidate(

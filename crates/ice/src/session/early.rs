@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::agent::{Arrived, Conflict, Verdict};
-use crate::event::Role;
+use crate::event::{Path, Role};
 
 /// So many are kept; all were keyed with our password, so the peers of this call sent them.
 const MOST_EARLY_REQUESTS: usize = 64;
@@ -25,9 +25,10 @@ impl EarlyRequests {
         if Conflict::of(role, tie_breaker, request.role) == Conflict::Refuse {
             return Verdict::RoleConflict;
         }
-        let known = self.0.iter_mut().find(|(from, kept)| {
-            from == ufrag && kept.base == request.base && kept.from == request.from
-        });
+        let known = self
+            .0
+            .iter_mut()
+            .find(|(from, kept)| from == ufrag && kept.path == request.path);
         if let Some((_, kept)) = known {
             kept.use_candidate |= request.use_candidate;
             kept.role = request.role;
@@ -38,6 +39,11 @@ impl EarlyRequests {
         }
         self.0.push_back((ufrag.to_owned(), request));
         Verdict::Success
+    }
+
+    /// Whether a request that is kept came this way.
+    pub(crate) fn has_heard(&self, path: Path) -> bool {
+        self.0.iter().any(|(_, kept)| kept.path == path)
     }
 
     /// The requests of the peer with this ufrag, in the order of their arrival.
@@ -60,9 +66,8 @@ mod tests {
     fn request(port: u16, use_candidate: bool) -> Arrived {
         let base: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         Arrived {
-            base,
+            path: Path::udp(base, SocketAddr::new(base.ip(), port)),
             component: ComponentId::Rtp,
-            from: SocketAddr::new(base.ip(), port),
             priority: Some(1),
             use_candidate,
             role: Some((Role::Controlled, 1)),

@@ -4,6 +4,7 @@ mod config;
 mod early;
 mod refusals;
 mod restart;
+mod tcp;
 mod unanswered;
 
 use std::collections::VecDeque;
@@ -16,9 +17,9 @@ use self::early::EarlyRequests;
 use self::refusals::Refusals;
 use self::restart::Previous;
 use self::unanswered::Unanswered;
-use crate::agent::{Agent, AgentConfig, Arrived, Response, Verdict, Work, push};
+use crate::agent::{Agent, AgentConfig, Arrived, Response, Verdict, Work};
 use crate::candidate::{ComponentId, Credentials, IceDescription};
-use crate::event::{ForkId, IceEvent, Path, StartRefused, Transmit, UpdatedRemote};
+use crate::event::{ForkId, IceEvent, Path, StartRefused, TcpWish, Transmit, UpdatedRemote};
 use crate::gate::{Gate, Standing};
 use crate::gather::Gathered;
 use crate::pacer::Pacer;
@@ -95,6 +96,7 @@ pub struct IceSession {
     unanswered: Unanswered,
     refusals: Refusals,
     out: VecDeque<Transmit>,
+    wishes: VecDeque<TcpWish>,
     randomness: Randomness,
 }
 
@@ -119,6 +121,7 @@ impl IceSession {
             unanswered: Unanswered::default(),
             refusals: Refusals::default(),
             out: VecDeque::new(),
+            wishes: VecDeque::new(),
             randomness,
         }
     }
@@ -257,17 +260,21 @@ impl IceSession {
         from: SocketAddr,
         payload: &[u8],
     ) -> bool {
+        self.handle_packet(now, Path::udp(base, from), payload)
+    }
+
+    fn handle_packet(&mut self, now: Instant, path: Path, payload: &[u8]) -> bool {
         let before = self.previous.as_ref();
         let component = self
             .gathered
-            .component_of(base)
-            .or_else(|| before?.gathered.component_of(base));
+            .component_of(path.protocol, path.base)
+            .or_else(|| before?.gathered.component_of(path.protocol, path.base));
         let (Some(component), Some(binding)) = (component, Binding::parse(payload)) else {
             return false;
         };
         match binding.class() {
             Class::Request => {
-                self.handle_request(now, (base, component), from, &binding);
+                self.handle_request(now, path, component, &binding);
                 true
             }
             // RFC 8445 section 11: a keepalive.
@@ -275,9 +282,9 @@ impl IceSession {
             Class::Success | Class::Error => {
                 let agent = self
                     .agents_mut()
-                    .find_map(|agent| agent.handle_response(now, (base, from), &binding));
+                    .find_map(|agent| agent.handle_response(now, path, &binding));
                 if agent == Some(Response::Validated) {
-                    self.unanswered.answered(from.ip());
+                    self.unanswered.answered(path.remote.ip());
                 }
                 agent.is_some()
             }
@@ -287,17 +294,16 @@ impl IceSession {
     fn handle_request(
         &mut self,
         now: Instant,
-        (base, component): (SocketAddr, ComponentId),
-        from: SocketAddr,
+        path: Path,
+        component: ComponentId,
         binding: &Binding<'_>,
     ) {
         if self.stopped {
             return;
         }
         let request = Arrived {
-            base,
+            path,
             component,
-            from,
             priority: binding.priority(),
             use_candidate: binding.uses_candidate(),
             role: binding.role(),
@@ -312,8 +318,7 @@ impl IceSession {
             }
         };
         if let Some(payload) = reply {
-            let to = from;
-            push(&mut self.out, Transmit { base, to, payload });
+            self.reply(path, payload);
         }
     }
 
@@ -346,7 +351,7 @@ impl IceSession {
         if binding.has_unknown_attributes() {
             return binding.error(UNKNOWN_ATTRIBUTE, Some(&password));
         }
-        let from = request.from;
+        let from = request.path.remote;
         let fork = self
             .forks
             .iter_mut()
@@ -374,7 +379,8 @@ impl IceSession {
         self.forget_previous(now);
         while let Some((due, index, work)) = self.next_work()
             && due <= now
-            && pacer.next_start().is_none_or(|free| free <= now)
+            // A connection that is opened is no transaction.
+            && (work.is_open() || pacer.next_start().is_none_or(|free| free <= now))
         {
             let agent = match self.forks.get_mut(index) {
                 Some((_, fork)) => fork.agent_mut(),
@@ -389,7 +395,7 @@ impl IceSession {
                 agent.pass_over(work);
                 continue;
             }
-            if pacer.take(now) && agent.work(now, work) {
+            if (work.is_open() || pacer.take(now)) && agent.work(now, work) {
                 self.rechecks += 1;
             }
             return;
@@ -465,13 +471,13 @@ impl IceSession {
         }
     }
 
-    /// Whether media that comes from there is the peer's: the far end of a pair of this fork that a
+    /// Whether media that comes this way is the peer's: the far end of a pair of this fork that a
     /// check has validated, or from which a check keyed with our password has come.
-    pub fn accepts_media(&self, fork: ForkId, base: SocketAddr, from: SocketAddr) -> bool {
+    pub fn accepts_media(&self, fork: ForkId, path: Path) -> bool {
         self.agent(fork)
             .into_iter()
             .chain(self.previous_of(fork))
-            .any(|agent| agent.accepts_media(base, from))
+            .any(|agent| agent.accepts_media(path))
     }
 
     /// After nomination: what a subsequent offer or answer says, with `a=remote-candidates` while

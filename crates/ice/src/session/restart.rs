@@ -54,7 +54,7 @@ impl Previous {
             return binding.error(UNKNOWN_ATTRIBUTE, password);
         }
         match self.agent.handle_request(now, request) {
-            Verdict::Success => binding.success(request.from, &self.credentials.pwd),
+            Verdict::Success => binding.success(request.path.remote, &self.credentials.pwd),
             Verdict::RoleConflict => binding.error(ROLE_CONFLICT, password),
             Verdict::Silence => None,
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ringtrue_ice::{ComponentId, Credentials, FailureReason, Gate, Refused};
+use ringtrue_ice::{ComponentId, Credentials, FailureReason, Gate, Path, Refused};
 use stun_types::message::MessageClass;
 
 use crate::net::*;
@@ -117,7 +117,7 @@ fn forged_requests() {
     assert!(bob.when(|seen| *seen == Seen::PeerBound).is_none());
     assert!(bob.proofs.is_empty());
     assert_eq!(bob.session().pairs_tried(FORK), 1, "no pair with mallory");
-    assert!(!bob.session().accepts_media(FORK, to, mallory()));
+    assert!(!bob.session().accepts_media(FORK, Path::udp(to, mallory())));
 }
 
 /// A request of alice's, seen on the wire and sent again from elsewhere, is answered, for it may

@@ -158,10 +158,7 @@ impl Node for Is {
                 ..
             } = event
             {
-                self.path = Some(Path {
-                    base: source,
-                    remote: destination,
-                });
+                self.path = Some(Path::udp(source, destination));
             }
         }
         let agent = self.agent.poll_timeout();

@@ -94,10 +94,7 @@ impl Rice {
                 }
                 AgentPoll::SelectedPair(chosen) => {
                     let pair = chosen.selected.candidate_pair();
-                    let path = Path {
-                        base: pair.local.base_address,
-                        remote: pair.remote.address,
-                    };
+                    let path = Path::udp(pair.local.base_address, pair.remote.address);
                     self.selected.insert(chosen.component_id, path);
                 }
                 AgentPoll::ComponentStateChange(_) => {}

@@ -1,9 +1,8 @@
 //! The forks of a caller's call: each early dialog with what is known of its media.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
-use ringtrue_ice::{ForkId, Gate, IceSession, PacketKind, Ring};
+use ringtrue_ice::{ForkId, Gate, IceSession, PacketKind, Path, Ring};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::LocalMedia;
 
@@ -104,13 +103,11 @@ impl Inviting {
         ice: &IceSession,
         at: Instant,
         kind: PacketKind,
-        local: SocketAddr,
-        from: SocketAddr,
+        path: Path,
         payload: &[u8],
     ) {
         let speaker = self.forks.iter_mut().find(|fork| {
-            matches!(fork.media, ForkMedia::Proven { .. })
-                && ice.accepts_media(fork.id, local, from)
+            matches!(fork.media, ForkMedia::Proven { .. }) && ice.accepts_media(fork.id, path)
         });
         if let Some(fork) = speaker {
             if fork.early.len() >= EARLY_PACKETS {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ringtrue_ice::{ForkId, IceEvent, PathProof, ValidPath};
+use ringtrue_ice::{ForkId, IceEvent, IceSession, PathProof, ValidPath};
 
 use super::{Call, Stage, path_failure};
 use crate::desk::Desk;
@@ -21,7 +21,10 @@ impl Call {
                     sockets.send(desk, now, transmit);
                 }
             }
-            let Some((fork, event)) = ice.poll_event() else {
+            if self.run_connections(desk, now) {
+                continue;
+            }
+            let Some((fork, event)) = self.ice.as_mut().and_then(IceSession::poll_event) else {
                 return;
             };
             self.handle_ice(desk, now, fork, event);
@@ -79,6 +82,7 @@ impl Call {
         PathReport {
             local: path.local,
             remote: path.remote,
+            transport: path.protocol,
             local_type: path.local_type,
             remote_type: path.remote_type,
             rtt: Some(path.rtt),

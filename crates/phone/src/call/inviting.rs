@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{
-    ForkId, Gate, IceDescription, IceSession, PathProof, Role, SessionConfig, UnverifiedPolicy,
-    UnverifiedReason,
+    ForkId, Gate, IceDescription, IceSession, PathProof, Role, SessionConfig, TcpType,
+    TransportProtocol, UnverifiedPolicy, UnverifiedReason,
 };
-use ringtrue_sip::sdp::{self, Direction, IceSupport};
+use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia};
 use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{DialogId, OutgoingInvite};
 
@@ -25,6 +25,22 @@ const RINGING_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the effect of a CANCEL is waited for.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(4);
 
+/// Leaves TCP candidates out until the INVITE fits a datagram: first the active ones, which the peer
+/// learns from the connections themselves, then the passive one (docs/decisions/0013). Our own
+/// checks go by TCP all the same.
+fn shorten(desk: &Desk, offer: &mut LocalMedia, request: &mut OutgoingInvite) {
+    for out in [TcpType::Active, TcpType::Passive] {
+        if desk.sip.fits_datagram(request) {
+            return;
+        }
+        if let Some(ice) = &mut offer.ice {
+            let out = TransportProtocol::Tcp(out);
+            ice.candidates.retain(|candidate| candidate.protocol != out);
+            request.body = sdp::offer(offer);
+        }
+    }
+}
+
 impl Call {
     /// The candidates are there: the INVITE leaves, with all of them.
     pub(super) fn invite(&mut self, desk: &mut Desk, now: Instant, target: Uri) {
@@ -39,13 +55,14 @@ impl Call {
             let seed = desk.long_seed();
             self.ice = Some(IceSession::new(config, sockets.gathered.clone(), seed));
         }
-        let offer = self
-            .session
-            .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
+        let mut offer =
+            self.session
+                .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
         let mut request = OutgoingInvite::new(target, sdp::offer(&offer));
         if self.ice.is_none() {
             request.supported.clear();
         }
+        shorten(desk, &mut offer, &mut request);
         let handle = desk.sip.invite(now, request);
         self.handle = Some(handle);
         self.call_id = desk.sip.call_id(handle).unwrap_or_default().to_owned();

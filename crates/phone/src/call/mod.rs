@@ -13,12 +13,13 @@ mod offerless;
 mod reinvite;
 mod restart;
 mod talking;
+mod tcp;
 mod terms;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringtrue_ice::{ForkId, IceSession, PacketKind, Ring, classify};
+use ringtrue_ice::{ForkId, IceSession, PacketKind, Path, Ring, classify};
 use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{CallHandle, SipEvent};
 
@@ -187,6 +188,30 @@ impl Call {
         taken
     }
 
+    pub(crate) fn handle_listening(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        request: BindRequest,
+        local: Option<SocketAddr>,
+    ) -> bool {
+        let taken = match &mut self.stage {
+            Stage::GatheringToInvite { gathering, .. }
+            | Stage::GatheringToAnswer { gathering, .. } => {
+                gathering.handle_listening(desk, now, request, local)
+            }
+            _ => self
+                .sockets
+                .as_mut()
+                .is_some_and(|sockets| sockets.handle_listening(desk, now, request, local)),
+        };
+        if taken {
+            self.after_gathering(desk, now);
+            self.after_gathering_again(desk, now);
+        }
+        taken
+    }
+
     /// Takes a datagram on a media socket; false when the socket is not ours.
     pub(crate) fn handle_media_datagram(
         &mut self,
@@ -238,7 +263,7 @@ impl Call {
                 self.run_ice(desk, now);
             }
             kind @ (PacketKind::Rtp | PacketKind::Rtcp) => {
-                self.handle_media(desk, now, kind, local, from, payload);
+                self.handle_media(desk, now, kind, Path::udp(local, from), payload);
             }
             PacketKind::Dtls | PacketKind::Other => {}
         }
@@ -249,20 +274,19 @@ impl Call {
         desk: &mut Desk,
         now: Instant,
         kind: PacketKind,
-        local: SocketAddr,
-        from: SocketAddr,
+        path: Path,
         payload: &[u8],
     ) {
         match (&mut self.stage, &self.ice) {
             (Stage::Talking(talking), ice) => {
-                let is_peers = talking.accepts(ice.as_ref(), local, from);
+                let is_peers = talking.accepts(ice.as_ref(), path);
                 if is_peers {
                     talking.handle_media(now, kind, payload);
                     self.run_media(desk, now);
                 }
             }
             (Stage::Inviting(inviting), Some(ice)) => {
-                inviting.keep_early_media(ice, now, kind, local, from, payload);
+                inviting.keep_early_media(ice, now, kind, path, payload);
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, PathProof, Ring, Transmit};
+use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, Path, PathProof, Ring};
 use ringtrue_media::{Channel, FRAME, MediaEvent};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{IceSupport, LocalMedia};
@@ -221,15 +221,11 @@ impl Talking {
     }
 
     /// Whether media from there is the peer's. With ICE only the far ends of checked pairs count.
-    pub(super) fn accepts(
-        &mut self,
-        ice: Option<&IceSession>,
-        local: SocketAddr,
-        from: SocketAddr,
-    ) -> bool {
+    pub(super) fn accepts(&mut self, ice: Option<&IceSession>, path: Path) -> bool {
         if let Some(ice) = ice {
-            return ice.accepts_media(self.fork, local, from);
+            return ice.accepts_media(self.fork, path);
         }
+        let from = path.remote;
         let Some(terms) = self.terms() else {
             return false;
         };
@@ -331,21 +327,18 @@ impl Talking {
                 Channel::Rtcp => ComponentId::Rtcp,
             };
             let way = match ice {
-                Some(ice) => ice
-                    .path(fork, component)
-                    .map(|path| (path.base, path.remote)),
+                Some(ice) => ice.path(fork, component),
                 None => {
                     let to = match component {
                         ComponentId::Rtp => terms.negotiated.remote_rtp,
                         ComponentId::Rtcp => terms.negotiated.remote_rtcp,
                     };
                     let base = sockets.base_towards(to, component);
-                    base.map(|base| (base, to))
+                    base.map(|base| Path::udp(base, to))
                 }
             };
-            if let Some((base, to)) = way {
-                let payload = transmit.payload;
-                sockets.send(desk, now, Transmit { base, to, payload });
+            if let Some(path) = way {
+                sockets.send_media(desk, now, path, transmit.payload);
             }
         }
     }
@@ -394,6 +387,7 @@ impl Call {
             talking.next_stats = now + STATS_INTERVAL;
             let figures = talking.figures();
             self.tell(desk, now, EventKind::Stats(figures));
+            self.let_connections_go(now);
             // Checks that fail one by one tell nothing of their own.
             self.answer_waiting_reinvite(desk, now);
         }

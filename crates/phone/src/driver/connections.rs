@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::Incident;
 use super::tls::Tls;
 use crate::Connection;
+use crate::desk::is_media;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +26,12 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 /// given up.
 const WRITES_WAITING: usize = 256;
 const BYTES_WAITING: usize = 256 * 1024;
+/// So many bytes of packets may wait beside what the system keeps: a quarter of a second of speech
+/// in G.711.
+const PACKET_BYTES_WAITING: usize = 2048;
+/// So much the system keeps for a connection of media: small packets weigh a kilobyte there, so
+/// this is about a second of speech.
+const MEDIA_BUFFER: u32 = 32 * 1024;
 /// How long a connection that was closed from here may take to write what it was given.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many accepted connections there may be at a time, those that still write their last bytes
@@ -40,6 +47,7 @@ pub(super) struct Connections {
     /// Connections that were closed from here and still write what they were given.
     closing: Vec<JoinHandle<()>>,
     listeners: Vec<JoinHandle<()>>,
+    media_listeners: HashMap<SocketAddr, JoinHandle<()>>,
     /// What connections leave from, where `--bind` says so.
     leave_from: Vec<IpAddr>,
     tls: Tls,
@@ -81,6 +89,7 @@ impl Connections {
             open: HashMap::new(),
             closing: Vec::new(),
             listeners: Vec::new(),
+            media_listeners: HashMap::new(),
             leave_from,
             tls,
         }
@@ -88,22 +97,28 @@ impl Connections {
 
     /// Accepts connections on this address from now on.
     pub(super) async fn listen(&mut self, address: SocketAddr) -> std::io::Result<()> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => {
-                let socket = TcpSocket::new_v6()?;
-                socket2::SockRef::from(&socket).set_only_v6(true)?;
-                socket
-            }
-        };
-        // A port whose old connections linger in TIME-WAIT is free all the same.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(128)?;
+        let listener = listener(address, 128)?;
         let inbox = self.inbox.clone();
         self.listeners
-            .push(tokio::spawn(accept(listener, address, inbox)));
+            .push(tokio::spawn(accept(listener, address, None, inbox)));
         Ok(())
+    }
+
+    /// Accepts connections for media on any port of this address; gives the port too.
+    pub(super) fn listen_for_media(&mut self, address: IpAddr) -> std::io::Result<SocketAddr> {
+        let listener = listener(SocketAddr::new(address, 0), 16)?;
+        let local = listener.local_addr()?;
+        let inbox = self.inbox.clone();
+        let task = tokio::spawn(accept(listener, local, Some(local), inbox));
+        self.media_listeners.insert(local, task);
+        Ok(local)
+    }
+
+    /// Accepts no more connections for media there.
+    pub(super) fn unlisten(&mut self, local: SocketAddr) {
+        if let Some(task) = self.media_listeners.remove(&local) {
+            task.abort();
+        }
     }
 
     /// Whether one more connection may be accepted.
@@ -115,6 +130,12 @@ impl Connections {
 
     /// Takes an accepted connection over.
     pub(super) fn adopt(&mut self, connection: Connection, stream: TcpStream) {
+        if is_media(connection)
+            && let Err(error) =
+                socket2::SockRef::from(&stream).set_send_buffer_size(MEDIA_BUFFER as usize)
+        {
+            tracing::debug!(%error, "a send buffer keeps its size");
+        }
         let (writes, queue) = queue();
         let waiting = queue.bytes.clone();
         let task = tokio::spawn(serve_tcp(connection, stream, queue, self.inbox.clone()));
@@ -178,6 +199,22 @@ impl Connections {
         Err("the peer does not read what it is sent")
     }
 
+    /// Writes a packet, or drops it while earlier ones wait: what comes late is worth nothing.
+    pub(super) fn write_packet(&self, connection: Connection, packet: Vec<u8>) {
+        let Some(open) = self.open.get(&connection) else {
+            return;
+        };
+        let size = packet.len();
+        if open.waiting.load(Ordering::Relaxed).saturating_add(size) > PACKET_BYTES_WAITING {
+            tracing::debug!(?connection, "a slow connection loses a packet");
+            return;
+        }
+        open.waiting.fetch_add(size, Ordering::Relaxed);
+        if open.writes.try_send(packet).is_err() {
+            open.waiting.fetch_sub(size, Ordering::Relaxed);
+        }
+    }
+
     /// Closes a connection after what was written has left. Nothing is told about it any more.
     pub(super) fn close(&mut self, connection: Connection) {
         self.closing.retain(|task| !task.is_finished());
@@ -223,17 +260,43 @@ impl Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        for listener in &self.listeners {
+        for listener in self.listeners.iter().chain(self.media_listeners.values()) {
             listener.abort();
         }
     }
 }
 
-async fn accept(listener: TcpListener, local: SocketAddr, inbox: mpsc::Sender<Incident>) {
+fn listener(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            socket2::SockRef::from(&socket).set_only_v6(true)?;
+            socket
+        }
+    };
+    if address.port() != 0 {
+        // A port whose old connections linger in TIME-WAIT is free all the same.
+        socket.set_reuseaddr(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+async fn accept(
+    listener: TcpListener,
+    local: SocketAddr,
+    media: Option<SocketAddr>,
+    inbox: mpsc::Sender<Incident>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let incident = Incident::Accepted { stream, peer };
+                let incident = Incident::Accepted {
+                    stream,
+                    peer,
+                    media,
+                };
                 if inbox.send(incident).await.is_err() {
                     return;
                 }
@@ -255,7 +318,7 @@ async fn open(
     inbox: mpsc::Sender<Incident>,
 ) {
     let opened = async {
-        let stream = connect(&route).await?;
+        let stream = connect(connection, &route).await?;
         // What goes here is small and in a hurry.
         undelayed(&stream);
         Ok::<_, std::io::Error>(match &route.tls {
@@ -289,7 +352,7 @@ enum Opened {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-async fn connect(route: &Route) -> std::io::Result<TcpStream> {
+async fn connect(connection: Connection, route: &Route) -> std::io::Result<TcpStream> {
     let socket = if route.to.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -297,6 +360,11 @@ async fn connect(route: &Route) -> std::io::Result<TcpStream> {
     };
     if let Some(from) = route.from {
         socket.bind(from)?;
+    }
+    if is_media(connection)
+        && let Err(error) = socket.set_send_buffer_size(MEDIA_BUFFER)
+    {
+        tracing::debug!(%error, "a send buffer keeps its size");
     }
     socket.connect(route.to).await
 }

@@ -123,6 +123,8 @@ enum Incident {
     Accepted {
         stream: TcpStream,
         peer: SocketAddr,
+        /// The socket that listens, if it does for media.
+        media: Option<SocketAddr>,
     },
     Connected(Connection),
     Bytes(Connection, Vec<u8>),
@@ -332,10 +334,19 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
     fn handle_incident(&mut self, incident: Incident) {
         let now = Instant::now();
         match incident {
-            Incident::Accepted { stream, peer } => {
+            Incident::Accepted {
+                stream,
+                peer,
+                media,
+            } => {
                 if self.connections.has_room() {
-                    let connection = self.phone.accepted_connection(now, peer);
-                    self.connections.adopt(connection, stream);
+                    let connection = match media {
+                        Some(local) => self.phone.accepted_media(now, local, peer),
+                        None => Some(self.phone.accepted_connection(now, peer)),
+                    };
+                    if let Some(connection) = connection {
+                        self.connections.adopt(connection, stream);
+                    }
                 } else {
                     tracing::warn!(%peer, "too many connections: one more was closed");
                 }
@@ -397,6 +408,8 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Output::Datagram { local, to, payload } => self.sockets.send(local, to, &payload),
             Output::Bind { request, address } => self.bind_media(request, address),
             Output::Unbind { local } => self.sockets.close(local),
+            Output::Listen { request, address } => self.listen_for_media(request, address),
+            Output::Unlisten { local } => self.connections.unlisten(local),
             Output::Connect {
                 connection,
                 to,
@@ -409,6 +422,10 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                 connection,
                 payload,
             } => self.write(connection, payload),
+            Output::StreamPacket {
+                connection,
+                payload,
+            } => self.connections.write_packet(connection, payload),
             Output::Close { connection } => self.connections.close(connection),
             Output::Resolve { query, name, kind } => self.resolve(query, name, kind),
             Output::OpenSound { call } => self.sounds.open(Instant::now(), call),
@@ -451,6 +468,17 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             .bind_any_port(address)
             .map_err(|error| error.to_string());
         self.phone.handle_bound(Instant::now(), request, result);
+    }
+
+    fn listen_for_media(&mut self, request: BindRequest, address: IpAddr) {
+        let result = self
+            .connections
+            .listen_for_media(address)
+            .map_err(|error| error.to_string());
+        if let Err(error) = &result {
+            tracing::debug!(%address, %error, "no TCP candidate");
+        }
+        self.phone.handle_listening(Instant::now(), request, result);
     }
 
     fn write(&mut self, connection: Connection, payload: Vec<u8>) {

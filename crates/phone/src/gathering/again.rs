@@ -36,6 +36,7 @@ impl MediaSockets {
             .partition(|base| addresses.contains(&base.address.ip()));
         self.bases = kept;
         super::close_all(desk, &vanished);
+        self.close_vanished_tcp(desk, &addresses);
         let mut gone: Vec<_> = vanished.into_iter().map(|base| base.address).collect();
         for socket in gone.clone() {
             gone.extend(self.keeper.relayed_of(socket));
@@ -76,6 +77,7 @@ impl MediaSockets {
                 }
             }
         }
+        self.tcp.listen(desk);
         self.again = Some(Again {
             started: now,
             wanted,
@@ -108,6 +110,21 @@ impl MediaSockets {
         true
     }
 
+    /// Takes the answer to a wish for a listening socket; false when the wish was not ours.
+    pub(crate) fn handle_listening(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        request: BindRequest,
+        local: Option<SocketAddr>,
+    ) -> bool {
+        let taken = self.tcp.handle_listening(request, local);
+        if taken {
+            self.proceed_again(desk, now);
+        }
+        taken
+    }
+
     /// Whether RTCP has sockets of its own.
     pub(crate) fn has_rtcp(&self) -> bool {
         self.rtcp
@@ -125,8 +142,10 @@ impl MediaSockets {
             return;
         };
         let ends = again.started + desk.settings.gather_patience;
-        if !again.asking && (again.wanted.is_empty() || now >= ends) {
+        let bound = again.wanted.is_empty() && self.tcp.is_settled();
+        if !again.asking && (bound || now >= ends) {
             again.asking = true;
+            self.keeper.listen_on(self.tcp.listeners());
             let config = GatherConfig {
                 stun_servers: desk.servers.stun(),
                 turn_servers: desk.servers.turn(),

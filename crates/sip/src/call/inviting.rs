@@ -7,11 +7,12 @@ use super::{Call, Session, Stage, put_sdp, sdp_of, supported, warning_of};
 use crate::auth::{Attempts, Realms};
 use crate::dialog::Dialog;
 use crate::endpoint::{
-    CallHandle, ClientKey, CommandRefused, DialogId, Endpoint, MAX_FORKS, Outcome, OutgoingInvite,
-    Purpose, SipEvent,
+    CallHandle, ClientKey, CommandRefused, DialogId, Endpoint, MAX_DATAGRAM, MAX_FORKS, Outcome,
+    OutgoingInvite, Purpose, SipEvent,
 };
 use crate::message::{CSeq, HeaderName, Method, RAck, Request, Response};
 use crate::transaction::TIMEOUT;
+use crate::transport::{Hop, Protocol};
 
 /// An INVITE of ours without a final response.
 #[derive(Debug)]
@@ -71,36 +72,18 @@ impl Inviting {
     }
 }
 
+/// Via, Contact, Max-Forwards and User-Agent without its value, with IPv4 addresses and five
+/// digits for a port. Credentials, should they be asked for, are not counted: who asks for them has
+/// shown that it hears us.
+const ADDED_LATER: usize = 230;
+
 impl Endpoint {
     /// Places a call. Everything that follows comes as events.
     pub fn invite(&mut self, now: Instant, invite: OutgoingInvite) -> CallHandle {
         let handle = self.new_call();
         let call_id = self.token();
         let local_tag = self.token();
-        let mut request = Request::new(Method::Invite, invite.target.clone());
-        request.uri.headers.clear();
-        let hop = self.first_hop(&mut request);
-        let from = self.config.aor.clone().with_tag(&local_tag);
-        let headers = &mut request.headers;
-        headers.push(HeaderName::From, from.to_string());
-        let mut to = crate::message::NameAddr::new(invite.target);
-        to.uri.headers.clear();
-        headers.push(HeaderName::To, to.to_string());
-        headers.push(HeaderName::CallId, &call_id);
-        let cseq = CSeq {
-            number: 1,
-            method: Method::Invite,
-        };
-        headers.push(HeaderName::CSeq, cseq.to_string());
-        headers.push(HeaderName::Allow, super::ALLOW);
-        let mut tags = vec!["100rel".to_owned()];
-        tags.extend(invite.supported.into_iter().filter(|tag| tag != "100rel"));
-        headers.push(HeaderName::Supported, tags.join(", "));
-        for (name, value) in invite.extra {
-            headers.push(name.as_str(), value);
-        }
-        put_sdp(&mut request.headers, &mut request.body, &invite.body);
-
+        let (request, hop) = self.new_invite(&invite, &call_id, &local_tag);
         let key = self.client_key(&Method::Invite);
         let inviting = Inviting {
             key: key.clone(),
@@ -121,6 +104,53 @@ impl Endpoint {
         let purpose = Purpose::Invite(handle);
         self.start_client(now, key, purpose, hop, request, Attempts::default());
         handle
+    }
+
+    fn new_invite(
+        &self,
+        invite: &OutgoingInvite,
+        call_id: &str,
+        local_tag: &str,
+    ) -> (Request, Result<Hop, String>) {
+        let mut request = Request::new(Method::Invite, invite.target.clone());
+        request.uri.headers.clear();
+        let hop = self.first_hop(&mut request);
+        let from = self.config.aor.clone().with_tag(local_tag);
+        let headers = &mut request.headers;
+        headers.push(HeaderName::From, from.to_string());
+        let mut to = crate::message::NameAddr::new(invite.target.clone());
+        to.uri.headers.clear();
+        headers.push(HeaderName::To, to.to_string());
+        headers.push(HeaderName::CallId, call_id);
+        let cseq = CSeq {
+            number: 1,
+            method: Method::Invite,
+        };
+        headers.push(HeaderName::CSeq, cseq.to_string());
+        headers.push(HeaderName::Allow, super::ALLOW);
+        let mut tags = vec!["100rel".to_owned()];
+        let others = invite.supported.iter().filter(|tag| *tag != "100rel");
+        tags.extend(others.cloned());
+        headers.push(HeaderName::Supported, tags.join(", "));
+        for (name, value) in &invite.extra {
+            headers.push(name.as_str(), value);
+        }
+        put_sdp(&mut request.headers, &mut request.body, &invite.body);
+        (request, hop)
+    }
+
+    /// Whether this INVITE can go in a datagram; otherwise it would go by TCP if it can
+    /// (RFC 3261 section 18.1.1). Always, if it is known that it goes by TCP anyway. What is only
+    /// known once it is sent is estimated: too long rather than too short.
+    pub fn fits_datagram(&self, invite: &OutgoingInvite) -> bool {
+        // What `token` makes has 20 characters.
+        let token = "0".repeat(20);
+        let (request, hop) = self.new_invite(invite, &token, &token);
+        if hop.is_ok_and(|hop| hop.protocol == Some(Protocol::Tcp)) {
+            return true;
+        }
+        let rest = ADDED_LATER + self.config.user_agent.len();
+        request.to_bytes().len() + rest <= MAX_DATAGRAM
     }
 
     /// Gives up a call that was not answered yet: CANCEL, once a provisional response is there.

@@ -28,6 +28,7 @@ pub use config::{
     LocalAddress, OutgoingInvite, ProgressDelivery, QueryId, RegisterConfig, Rejection,
 };
 pub use event::{SipEvent, SipTransmit};
+pub(crate) use sending::MAX_DATAGRAM;
 pub(crate) use server::ServerKey;
 
 use crate::call::Call;

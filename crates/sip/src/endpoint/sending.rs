@@ -16,7 +16,7 @@ use crate::transport::{Flow, Hop, Protocol, ReplyPath, host_towards, socket_towa
 use crate::uri::{Host, Uri};
 
 /// Above this a request goes by TCP, the path's MTU being unknown (RFC 3261 section 18.1.1).
-const MAX_DATAGRAM: usize = 1300;
+pub(crate) const MAX_DATAGRAM: usize = 1300;
 /// How long a server may be silent before the next one is tried. RFC 3263 section 4.3 would wait
 /// for the transaction's timeout, 32 s; by now a request has been sent four times.
 const SILENCE: Duration = Duration::from_secs(4);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ringtrue_ice::{
-    Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol,
+    Candidate, CandidateType, ComponentId, Credentials, IceDescription, TcpType, TransportProtocol,
 };
 use sdp_types::{Attribute, Media, Session};
 
@@ -15,6 +15,7 @@ use super::{IceSupport, MAX_CANDIDATES};
 /// An `a=candidate` line: where it points, and the candidate unless we must ignore it.
 struct CandidateLine {
     component: u16,
+    is_udp: bool,
     address: SocketAddr,
     candidate: Option<Candidate>,
 }
@@ -54,7 +55,7 @@ pub(super) fn support(
         .filter(used)
         .collect();
     if candidates.len() > MAX_CANDIDATES {
-        candidates.sort_by_key(|c| std::cmp::Reverse(c.priority));
+        candidates.sort_by_key(|c| (c.protocol.is_tcp(), std::cmp::Reverse(c.priority)));
         candidates.truncate(MAX_CANDIDATES);
     }
     let either = |name| has(&session.attributes, name) || has(&media.attributes, name);
@@ -77,9 +78,9 @@ fn is_among(destination: &Destination, component: ComponentId, lines: &[Candidat
         return true;
     };
     (address.ip().is_unspecified() && address.port() == 9)
-        || lines
-            .iter()
-            .any(|line| line.component == component.number() && line.address == address)
+        || lines.iter().any(|line| {
+            line.is_udp && line.component == component.number() && line.address == address
+        })
 }
 
 fn credentials(session: &Session, media: &Media) -> Option<Credentials> {
@@ -129,7 +130,8 @@ fn candidate_line(value: &str) -> Option<CandidateLine> {
     let priority: u32 = words.next()?.parse().ok()?;
     let ip: IpAddr = words.next()?.parse().ok()?;
     let address = SocketAddr::new(ip, words.next()?.parse().ok()?);
-    if words.next()? != "typ" || !transport.eq_ignore_ascii_case("UDP") {
+    let is_udp = transport.eq_ignore_ascii_case("UDP");
+    if words.next()? != "typ" || !(is_udp || transport.eq_ignore_ascii_case("TCP")) {
         return None;
     }
     let kind = candidate_type(words.next()?);
@@ -143,6 +145,13 @@ fn candidate_line(value: &str) -> Option<CandidateLine> {
     let related = extension("raddr")
         .zip(extension("rport"))
         .and_then(|(ip, port)| Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)));
+    // RFC 6544 section 4.5: a TCP candidate without its type is ignored, as one of a type that
+    // nobody knows.
+    let protocol = if is_udp {
+        Some(TransportProtocol::Udp)
+    } else {
+        extension("tcptype").and_then(tcp_type)
+    };
     let good_foundation = (1..=32).contains(&foundation.len());
     let good_priority = (1..=0x7fff_ffff).contains(&priority);
     // Nobody shall make us send checks to a group or to everybody.
@@ -150,11 +159,12 @@ fn candidate_line(value: &str) -> Option<CandidateLine> {
     let usable = good_foundation && good_priority && one_host && address.port() != 0;
     let candidate = kind
         .zip(ComponentId::from_number(component))
+        .zip(protocol)
         .filter(|_| usable)
-        .map(|(kind, component)| Candidate {
+        .map(|((kind, component), protocol)| Candidate {
             foundation: foundation.to_owned(),
             component,
-            protocol: TransportProtocol::Udp,
+            protocol,
             priority,
             address,
             kind,
@@ -162,6 +172,7 @@ fn candidate_line(value: &str) -> Option<CandidateLine> {
         });
     Some(CandidateLine {
         component,
+        is_udp,
         address,
         candidate,
     })
@@ -172,6 +183,14 @@ fn candidate_type(word: &str) -> Option<CandidateType> {
     [Host, ServerReflexive, PeerReflexive, Relayed]
         .into_iter()
         .find(|kind| kind.as_str() == word)
+}
+
+fn tcp_type(word: &str) -> Option<TransportProtocol> {
+    use TcpType::{Active, Passive, SimultaneousOpen};
+    [Active, Passive, SimultaneousOpen]
+        .into_iter()
+        .find(|tcp_type| tcp_type.as_str() == word)
+        .map(TransportProtocol::Tcp)
 }
 
 fn remote_candidates(value: &str) -> Vec<(ComponentId, SocketAddr)> {
@@ -245,8 +264,7 @@ fn candidate_value(candidate: &Candidate) -> String {
     } = candidate;
     let transport = match candidate.protocol {
         TransportProtocol::Udp => "UDP",
-        // A transport that this layer does not know is not written as another one.
-        _ => "unknown",
+        TransportProtocol::Tcp(_) => "TCP",
     };
     let mut value = format!(
         "{foundation} {} {transport} {priority} {} {} typ {kind}",
@@ -263,5 +281,62 @@ fn candidate_value(candidate: &Candidate) -> String {
         let related = candidate.related.unwrap_or(hidden);
         value.push_str(&format!(" raddr {} rport {}", related.ip(), related.port()));
     }
+    // RFC 6544 section 4.5.
+    if let TransportProtocol::Tcp(tcp_type) = candidate.protocol {
+        value.push_str(&format!(" tcptype {}", tcp_type.as_str()));
+    }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Option<Candidate> {
+        candidate_line(line)?.candidate
+    }
+
+    /// RFC 6544 section 4.5.
+    #[test]
+    fn tcp_candidates_are_read_and_written() {
+        let lines = [
+            "T1 1 TCP 1524629503 192.0.2.1 9 typ host tcptype active",
+            "T1 1 TCP 1520435199 192.0.2.1 5000 typ host tcptype passive",
+            "3 1 TCP 1010827519 192.0.2.9 5001 typ srflx raddr 10.0.0.1 rport 5001 tcptype so",
+        ];
+        for (line, tcp_type) in
+            lines
+                .iter()
+                .zip([TcpType::Active, TcpType::Passive, TcpType::SimultaneousOpen])
+        {
+            let candidate = read(line).unwrap();
+            assert_eq!(candidate.protocol, TransportProtocol::Tcp(tcp_type));
+            assert_eq!(candidate_value(&candidate), *line);
+        }
+        assert_eq!(
+            read("1 1 tcp 1 192.0.2.1 9 typ host generation 0 tcptype active")
+                .map(|candidate| candidate.protocol),
+            Some(TransportProtocol::Tcp(TcpType::Active))
+        );
+    }
+
+    #[test]
+    fn tcp_candidates_of_no_known_type_are_ignored() {
+        for line in [
+            "1 1 TCP 1 192.0.2.1 5000 typ host",
+            "1 1 TCP 1 192.0.2.1 5000 typ host tcptype",
+            "1 1 TCP 1 192.0.2.1 5000 typ host tcptype tunnelled",
+            "1 1 TLS 1 192.0.2.1 5000 typ host tcptype passive",
+            "1 1 TCP 1 224.0.0.1 5000 typ host tcptype passive",
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
+
+    /// The address of `m=` and `c=` is one of UDP: a TCP candidate does not vouch for it.
+    #[test]
+    fn a_tcp_candidate_is_not_the_default() {
+        let line = candidate_line("1 1 TCP 1 192.0.2.1 5000 typ host tcptype passive").unwrap();
+        assert!(!line.is_udp);
+    }
 }

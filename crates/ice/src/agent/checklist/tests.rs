@@ -1,7 +1,6 @@
 //! Forming, limiting and freezing (RFC 8445 section 6.1.2).
 
 use super::*;
-use crate::candidate::TransportProtocol;
 use crate::gather::priority;
 
 fn candidate(address: &str, kind: CandidateType, component: ComponentId) -> Candidate {
@@ -98,7 +97,7 @@ fn ordinary_checks_in_order() {
     let (candidates, mut checklist) = form(locals(), remotes());
     let now = Instant::now();
     let mut order = Vec::new();
-    while let Some(id) = checklist.next_ordinary(&candidates) {
+    while let Some(id) = checklist.next_ordinary(&candidates, false) {
         let pair = checklist.get_mut(id).unwrap();
         order.push(pair.component);
         pair.state = PairState::InProgress {
@@ -109,7 +108,7 @@ fn ordinary_checks_in_order() {
     assert_eq!(order, [Rtp, Rtp], "component 2 shares the foundations");
     let failed = checklist.iter().next().unwrap().id;
     checklist.get_mut(failed).unwrap().state = PairState::Failed;
-    let next = checklist.next_ordinary(&candidates).unwrap();
+    let next = checklist.next_ordinary(&candidates, false).unwrap();
     assert_eq!(checklist.get(next).unwrap().component, Rtcp);
 }
 
@@ -172,7 +171,11 @@ fn a_triggered_pair_finds_room() {
     let revealed = candidate("203.0.113.9:9", CandidateType::PeerReflexive, Rtp);
     let remote = candidates.add_remote(revealed).unwrap();
     let local = candidates
-        .base("10.0.0.1:4000".parse().unwrap(), Rtp)
+        .base(
+            TransportProtocol::Udp,
+            "10.0.0.1:4000".parse().unwrap(),
+            Rtp,
+        )
         .unwrap();
     let id = checklist.find_or_insert(&candidates, Role::Controlling, local, remote);
     assert_eq!(checklist.len(), 100);
@@ -197,4 +200,51 @@ fn the_triggered_check_queue_is_first_in_first_out_and_holds_a_pair_once() {
         order.push(check.pair);
     }
     assert_eq!(order, [ids[2], ids[1]]);
+}
+
+/// RFC 6544 section 6.2: active with passive and nothing with a passive one of ours; after UDP, and
+/// not at all where RTCP has a component of its own.
+#[test]
+fn tcp_pairs_are_formed_by_their_types_and_come_last() {
+    use TcpType::{Active, Passive, SimultaneousOpen};
+    let tcp = |address: &str, tcp_type| Candidate {
+        protocol: TransportProtocol::Tcp(tcp_type),
+        foundation: "T".to_owned(),
+        ..candidate(address, Host, Rtp)
+    };
+    let ours = |address: &str, tcp_type| LocalCandidate {
+        candidate: tcp(address, tcp_type),
+        ..local(address, address, Host, Rtp)
+    };
+    let all_locals = || {
+        let mut all = locals();
+        all.push(ours("10.0.0.1:9", Active));
+        all.push(ours("10.0.0.1:5000", Passive));
+        all
+    };
+    let all_remotes = || {
+        let mut all = remotes();
+        all.push(tcp("10.0.0.2:9", Active));
+        all.push(tcp("10.0.0.2:5000", Passive));
+        all.push(tcp("10.0.0.2:5001", SimultaneousOpen));
+        all
+    };
+    let candidates = Candidates::new(all_locals(), all_remotes(), &[Rtp]);
+    let checklist = Checklist::form(&candidates, Role::Controlling, 100);
+    let by_tcp: Vec<_> = checklist
+        .iter()
+        .map(|pair| candidates.path(pair.local, pair.remote))
+        .skip_while(|path| !path.protocol.is_tcp())
+        .collect();
+    assert_eq!(
+        by_tcp,
+        [Path {
+            protocol: TransportProtocol::Tcp(Active),
+            base: "10.0.0.1:9".parse().unwrap(),
+            remote: "10.0.0.2:5000".parse().unwrap(),
+        }]
+    );
+    let candidates = Candidates::new(all_locals(), all_remotes(), &[Rtp, Rtcp]);
+    let checklist = Checklist::form(&candidates, Role::Controlling, 100);
+    assert!(checklist.iter().all(|pair| !pair.protocol.is_tcp()));
 }

@@ -134,3 +134,43 @@ async fn a_closed_connection_ends_though_its_peer_does_not_read() {
     assert!(bob.closing.iter().all(JoinHandle::is_finished));
     drop(deaf);
 }
+
+/// A peer that does not read loses packets, whole ones, and keeps its connection: nothing is
+/// queued without bound, and when it reads again it is in step.
+#[tokio::test]
+async fn a_slow_connection_of_media_loses_packets_and_nothing_more() {
+    const FRAME: usize = 174;
+    let (inbox, mut at_bob) = mpsc::channel(16);
+    let mut bob = Connections::new(inbox, Vec::new(), Tls::new(None).unwrap());
+    let local = bob.listen_for_media("127.0.0.1".parse().unwrap()).unwrap();
+    let mut slow = TcpStream::connect(local).await.unwrap();
+    let Incident::Accepted { stream, media, .. } = next(&mut at_bob).await else {
+        panic!("it is accepted");
+    };
+    assert_eq!(media, Some(local));
+    let connection = Connection(1 << 62);
+    assert!(is_media(connection));
+    bob.adopt(connection, stream);
+    let sent = 30_000;
+    for number in 0..sent {
+        bob.write_packet(connection, vec![1; FRAME]);
+        let waiting = bob.open[&connection].waiting.load(Ordering::Relaxed);
+        assert!(waiting <= PACKET_BYTES_WAITING);
+        if number % 8 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(bob.is_open(connection));
+    bob.close(connection);
+    let mut read = Vec::new();
+    let all = slow.read_to_end(&mut read);
+    tokio::time::timeout(Duration::from_secs(5), all)
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(read.len() % FRAME, 0);
+    assert!((1..sent).contains(&(read.len() / FRAME)), "{}", read.len());
+    bob.unlisten(local);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(TcpStream::connect(local).await.is_err());
+}

@@ -13,6 +13,7 @@ mod names;
 mod sockets;
 mod sound;
 mod tls;
+mod watch;
 
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,6 +38,7 @@ use names::Names;
 use sockets::{Received, Sockets};
 use sound::{Opened, Sounds};
 use tls::Tls;
+use watch::AddressWatch;
 
 /// How long a phone that shuts down may still wait for answers to its last requests.
 const SHUT_DOWN_MAX: Duration = Duration::from_secs(8);
@@ -44,8 +46,6 @@ const SHUT_DOWN_MAX: Duration = Duration::from_secs(8);
 const DATAGRAM_MAX: usize = 65_535;
 /// How many datagrams of one socket are read before the others get their turn.
 const BATCH: usize = 64;
-/// How often the host's addresses are looked at.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -154,6 +154,7 @@ pub async fn run(
         tokio::select! {
             () = tokio::time::sleep_until(wake) => {}
             ready = poll_fn(|cx| driver.sockets.poll_readable(cx)) => driver.receive(&ready),
+            () = driver.watch.changed() => driver.look_soon(),
             Some(incident) = incidents.recv() => driver.handle_incident(incident),
             command = commands.recv(), if ordered => match command {
                 Some(command) => driver.handle_command(command),
@@ -196,6 +197,7 @@ struct Driver<E> {
     end: End,
     /// The addresses that the user named, and no others.
     named: Vec<IpAddr>,
+    watch: AddressWatch,
     next_look: Instant,
 }
 
@@ -247,6 +249,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                 .call(now, target)
                 .map_err(|error| DriverError::Target(error.to_string()))?;
         }
+        let watch = AddressWatch::new();
         let mut driver = Self {
             phone,
             sockets,
@@ -259,7 +262,8 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             once: config.once,
             end: End::Open,
             named,
-            next_look: now + LOOK_AROUND,
+            next_look: now + watch.interval(),
+            watch,
         };
         driver.drain();
         Ok(driver)
@@ -284,9 +288,14 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             .fold(self.next_look, Instant::min)
     }
 
+    /// Something about the host's addresses or routes has changed.
+    fn look_soon(&mut self) {
+        self.next_look = self.next_look.min(Instant::now() + watch::SETTLING);
+    }
+
     /// Looks whether the host's addresses have changed.
     fn look_around(&mut self, now: Instant) {
-        self.next_look = now + LOOK_AROUND;
+        self.next_look = now + self.watch.interval();
         match interfaces::list(&self.named) {
             Ok(interfaces) => {
                 self.phone.handle_interfaces(now, interfaces);

@@ -210,7 +210,7 @@ impl Gatherer {
         let Some(relay) = self
             .relays
             .iter_mut()
-            .find(|relay| relay.relayed() == Some(transmit.base))
+            .find(|relay| relay.is_base(transmit.base))
         else {
             return Some(transmit);
         };

@@ -27,6 +27,8 @@ pub(crate) struct MediaSockets {
     keeper: Box<Gatherer>,
     /// Candidates are gathered anew, for an ICE restart.
     again: Option<Again>,
+    /// Whether the last gathering gave an address that was not there before.
+    remapped: bool,
     /// Whether RTCP has sockets of its own.
     rtcp: bool,
     tcp: TcpMedia,
@@ -387,6 +389,7 @@ impl Gathering {
                 bases,
                 keeper: gatherer,
                 again: None,
+                remapped: false,
                 rtcp: true,
                 tcp: self.tcp,
             }),

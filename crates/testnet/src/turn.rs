@@ -69,6 +69,8 @@ pub struct TurnServer {
     quota: usize,
     unroutable: Option<fn(IpAddr) -> bool>,
     allocations: Vec<Allocation>,
+    reboots: Arc<AtomicUsize>,
+    rebooted: usize,
     count: Arc<AtomicUsize>,
     relayed_packets: Arc<AtomicUsize>,
     next_port: u16,
@@ -91,6 +93,8 @@ impl TurnServer {
             quota: usize::MAX,
             unroutable: None,
             allocations: Vec::new(),
+            reboots: Arc::default(),
+            rebooted: 0,
             count: Arc::default(),
             relayed_packets: Arc::default(),
             next_port: FIRST_RELAYED_PORT,
@@ -123,6 +127,21 @@ impl TurnServer {
         self
     }
 
+    /// How often the server has been started anew; who raises it takes every allocation and nonce
+    /// away.
+    pub fn reboots(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.reboots)
+    }
+
+    fn reboot_if_asked(&mut self) {
+        let asked = self.reboots.load(Ordering::Relaxed);
+        if asked != self.rebooted {
+            self.rebooted = asked;
+            self.allocations.clear();
+            self.nonce += 1;
+        }
+    }
+
     /// How many allocations there are, to be read while the server runs.
     pub fn allocation_count(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.count)
@@ -144,6 +163,7 @@ impl TurnServer {
         from: SocketAddr,
         payload: &[u8],
     ) {
+        self.reboot_if_asked();
         self.expire(now);
         if let Some(relayed) = self
             .allocations

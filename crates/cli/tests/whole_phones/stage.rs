@@ -128,6 +128,8 @@ pub struct Stage {
     /// How many allocations the TURN server holds, and how many packets it relayed.
     pub allocations: Arc<AtomicUsize>,
     pub relayed: Arc<AtomicUsize>,
+    /// Raised, the TURN server starts anew.
+    pub turn_reboots: Arc<AtomicUsize>,
 }
 
 /// Settings with the stage's TURN server.
@@ -160,6 +162,7 @@ impl Setup {
         world.add_server(stun, StunServer::new());
         let turn = world.host_at("turn", internet, TURN);
         let (allocations, relayed) = (self.turn.allocation_count(), self.turn.relayed_packets());
+        let turn_reboots = self.turn.reboots();
         world.add_server(turn, self.turn);
         let alice = place(
             &mut world,
@@ -221,6 +224,7 @@ impl Setup {
             call: None,
             allocations,
             relayed,
+            turn_reboots,
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::event::{IceEvent, Path, Role};
 const MOST_SOURCES: usize = 256;
 /// RFC 8445 section 8.3.1: so long after completion, triggered checks are still sent.
 pub(super) const LATE_CHECKS: Duration = Duration::from_secs(3);
+/// After that so many of them may show that the peer has moved; whoever plays them again from
+/// elsewhere gets no more checks of ours than these.
+const MOST_MOVES: u32 = 32;
 
 /// A Binding request that was keyed with our password, as far as the agent cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +148,10 @@ impl Agent {
             .completed
             .is_some_and(|since| now >= since + LATE_CHECKS)
         {
+            // Nobody nominates so late; what asks for it is no sign of a move.
+            if !use_candidate {
+                self.follow_move(now, local, remote);
+            }
             return;
         }
         // A component that has its nominated pair is concluded; only a peer of RFC 5245 that
@@ -167,6 +174,22 @@ impl Agent {
         if nominates {
             self.peer_nominates(now, id);
         }
+        self.trigger_unless_succeeded(now, id);
+    }
+
+    /// Long after the end of the checks the peer checks from an address that is new, or while the
+    /// pair in use does not answer: a NAT on its side maps it anew, or it has moved. That pair is
+    /// checked (RFC 8445 section 7.3.1.4), and used while the selected one does not answer.
+    fn follow_move(&mut self, now: Instant, local: LocalIndex, remote: RemoteIndex) {
+        let known = self.checklist.find(local, remote).is_some();
+        if (known && !self.is_doubtful()) || self.moves_followed >= MOST_MOVES {
+            return;
+        }
+        self.moves_followed += 1;
+        self.probe(now);
+        let id = self
+            .checklist
+            .find_or_insert(&self.candidates, self.role, local, remote);
         self.trigger_unless_succeeded(now, id);
     }
 

@@ -169,7 +169,7 @@ impl Agent {
                 }
             }
             Work::Consent(PairRef(pair)) => {
-                let interval = self.randomness.consent_interval();
+                let interval = self.consent_interval(now);
                 if let Some(valid) = self.valid.via_mut(pair) {
                     valid.next_consent = now + interval;
                 }

@@ -3,11 +3,19 @@
 //! Consent is kept on the pair in use of each component: from its validation on, so it covers the
 //! time before nomination, and while it rings.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::pair::{PairId, PairState};
 use super::{Agent, Phase};
+use crate::candidate::ComponentId;
 use crate::event::IceEvent;
+
+/// A pair in doubt is asked so often at first.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// So long.
+const URGENT: Duration = Duration::from_secs(2);
+/// And so often after that.
+const SLOW_PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Agent {
     /// The next consent check on a pair in use, and when it is due.
@@ -17,6 +25,40 @@ impl Agent {
             .filter_map(|component| self.valid.in_use(*component))
             .map(|valid| (valid.next_consent, valid.via))
             .min()
+    }
+
+    /// Media has fallen silent, or something else raises a doubt: the pairs in use are asked at
+    /// once, and again and again until they answer.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        if !self.is_doubtful() {
+            self.valid.doubted = Some(now);
+            self.remapped = false;
+            self.ask_for_consent(now);
+        }
+    }
+
+    /// Whether a pair in use has not answered since it was doubted, or is no more.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.is_lost()
+            || self.valid.doubted.is_some_and(|since| {
+                let answered = |component: &ComponentId| self.answered(*component) >= Some(since);
+                !self.components.iter().all(answered)
+            })
+    }
+
+    /// Whether the peer has seen us at another address since the doubt: a NAT of ours maps anew.
+    pub(crate) fn is_remapped(&self) -> bool {
+        self.remapped
+    }
+
+    /// The time until the next consent check. RFC 7675 section 5.1 wants 4 to 6 s; in doubt they
+    /// follow each other as fast as what was lost deserves (docs/deviations.md).
+    pub(super) fn consent_interval(&mut self, now: Instant) -> Duration {
+        match self.valid.doubted.filter(|_| self.is_doubtful()) {
+            Some(since) if now < since + URGENT => PROBE_INTERVAL,
+            Some(_) => SLOW_PROBE_INTERVAL,
+            None => self.randomness.consent_interval(),
+        }
     }
 
     /// When the first consent ends.

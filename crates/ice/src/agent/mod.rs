@@ -90,6 +90,10 @@ pub(crate) struct Agent {
     started: Instant,
     dense_ends: Instant,
     peer_bound: bool,
+    /// How often a move of the peer's was followed.
+    moves_followed: u32,
+    /// The peer sees us at another address than before on a pair that was valid.
+    remapped: bool,
     /// Since when every component has a nominated pair (RFC 8445 section 8.1.2: Completed).
     completed: Option<Instant>,
     /// Where the peer's checks came.
@@ -140,6 +144,8 @@ impl Agent {
             started: now,
             dense_ends: now + config.dense_period,
             peer_bound: false,
+            moves_followed: 0,
+            remapped: false,
             completed: None,
             heard: HashSet::new(),
             tried: HashSet::new(),

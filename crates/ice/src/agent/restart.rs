@@ -47,6 +47,10 @@ impl Agent {
         Some(self.valid.in_use(component)?.answered)
     }
 
+    pub(crate) fn round_trip(&self, component: ComponentId) -> Option<Duration> {
+        Some(self.valid.in_use(component)?.rtt)
+    }
+
     /// The restart came to nothing: this agent goes on as if there had been none.
     pub(crate) fn reinstate(&mut self, standing: Arc<Standing>) {
         if matches!(self.phase, Phase::Lost) {

@@ -39,40 +39,48 @@ impl ValidPair {
 
 /// The valid list.
 #[derive(Debug, Default)]
-pub(super) struct ValidList(Vec<ValidPair>);
+pub(super) struct ValidList {
+    pairs: Vec<ValidPair>,
+    /// Since when somebody doubts that the pairs in use still work.
+    pub(super) doubted: Option<Instant>,
+}
 
 impl ValidList {
     pub(super) fn iter(&self) -> impl Iterator<Item = &ValidPair> {
-        self.0.iter()
+        self.pairs.iter()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ValidPair> {
-        self.0.iter_mut()
+        self.pairs.iter_mut()
     }
 
     pub(super) fn via(&self, pair: PairId) -> Option<&ValidPair> {
-        self.0.iter().find(|valid| valid.via == pair)
+        self.pairs.iter().find(|valid| valid.via == pair)
     }
 
     pub(super) fn via_mut(&mut self, pair: PairId) -> Option<&mut ValidPair> {
-        self.0.iter_mut().find(|valid| valid.via == pair)
+        self.pairs.iter_mut().find(|valid| valid.via == pair)
     }
 
     pub(super) fn push(&mut self, valid: ValidPair) {
-        self.0.push(valid);
+        self.pairs.push(valid);
     }
 
     pub(super) fn remove(&mut self, pair: PairId) {
-        self.0.retain(|valid| valid.via != pair);
+        self.pairs.retain(|valid| valid.via != pair);
     }
 
     /// The pair in use: the nominated one of highest priority (RFC 8445 section 8.1.1), before
-    /// there is one the valid one of highest priority (section 12.1).
+    /// there is one the valid one of highest priority (section 12.1). In doubt, one that has
+    /// answered since comes before one that has not.
     pub(super) fn in_use(&self, component: ComponentId) -> Option<&ValidPair> {
-        self.0
+        self.pairs
             .iter()
             .filter(|valid| valid.component == component)
-            .max_by_key(|valid| (valid.nominated, valid.priority))
+            .max_by_key(|valid| {
+                let trusted = self.doubted.is_none_or(|since| valid.answered >= since);
+                (trusted, valid.nominated, valid.priority)
+            })
     }
 }
 
@@ -98,6 +106,7 @@ impl Agent {
         let rtt = now.saturating_duration_since(sent);
         match self.valid.via_mut(id) {
             Some(known) => {
+                self.remapped |= known.local != local;
                 known.local = local;
                 known.priority = priority;
                 known.rtt = rtt;

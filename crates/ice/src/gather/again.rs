@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::questions::all_questions;
+use super::questions::{Question, QuestionState, all_questions};
 use super::{Base, GatherConfig, Gatherer, MOST_RELAYS};
 use crate::turn::Relay;
 
 impl Gatherer {
     /// Gathers again on these sockets, the ones that still stand among them. An allocation of a
     /// socket that stands is kept, and its relayed candidate is gathered again (RFC 8445 section
-    /// 9: a restart may use the same candidates); one that was refused is asked for anew; those of
+    /// 9: a restart may use the same candidates), once the server says that it still stands, or
+    /// that of its successor; one that was refused is asked for anew; those of
     /// other sockets are forgotten, and the server's own clock ends them.
     pub fn gather_again(&mut self, now: Instant, config: GatherConfig, bases: Vec<Base>) {
         self.questions = all_questions(&config.stun_servers, &bases, now);
@@ -26,7 +27,7 @@ impl Gatherer {
                     .map(|index| before.swap_remove(index))
                     .filter(|relay| !relay.is_closed());
                 if let Some(relay) = &mut kept {
-                    relay.set_base(*base);
+                    relay.stay(now, *base, &mut self.randomness);
                 }
                 self.relays
                     .push(kept.unwrap_or_else(|| Relay::new(*base, server.clone(), now)));
@@ -38,7 +39,18 @@ impl Gatherer {
         self.patience_ends = now + config.patience;
         self.pacing = config.pacing;
         self.finished = false;
+        self.collect();
         self.finish_if_settled();
+    }
+
+    /// Whether any server has answered since gathering began, so that the network carries
+    /// something; true as well when there is none to ask.
+    pub fn is_answered(&self) -> bool {
+        let answered =
+            |question: &Question| matches!(question.state, QuestionState::Answered { .. });
+        (self.questions.is_empty() && self.relays.is_empty())
+            || self.questions.iter().any(answered)
+            || self.relays.iter().any(Relay::is_verified)
     }
 
     /// The socket that packets from a base leave by: a relayed candidate's base is the candidate
@@ -46,7 +58,7 @@ impl Gatherer {
     pub fn socket_of(&self, base: SocketAddr) -> SocketAddr {
         self.relays
             .iter()
-            .find(|relay| relay.relayed() == Some(base))
+            .find(|relay| relay.is_base(base))
             .map_or(base, |relay| relay.base().address)
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Fork, IceSession, stop_fork};
 use crate::agent::{Agent, Arrived, Verdict};
@@ -170,6 +170,30 @@ impl IceSession {
     /// does not count.
     pub fn has_lost_consent(&self, fork: ForkId) -> bool {
         self.agent(fork).is_some_and(Agent::is_lost)
+    }
+
+    /// Asks this fork's peer at once whether the pairs in use still work, because media that was
+    /// coming has stopped; and often until it answers.
+    pub fn probe(&mut self, now: Instant, fork: ForkId) {
+        if let Some(agent) = self.agent_mut(fork) {
+            agent.probe(now);
+        }
+    }
+
+    /// Whether a pair in use has not answered since [`probe`](Self::probe).
+    pub fn is_doubtful(&self, fork: ForkId) -> bool {
+        self.agent(fork).is_some_and(Agent::is_doubtful)
+    }
+
+    /// Whether the peer has seen us at another address since [`probe`](Self::probe): a NAT on our
+    /// side maps our socket anew, and only a restart tells the peer where to send.
+    pub fn is_remapped(&self, fork: ForkId) -> bool {
+        self.agent(fork).is_some_and(Agent::is_remapped)
+    }
+
+    /// The round trip that was last measured on the pair in use.
+    pub fn round_trip(&self, fork: ForkId, component: ComponentId) -> Option<Duration> {
+        self.agent(fork)?.round_trip(component)
     }
 
     /// The role that an offer or answer of this fork goes with now.

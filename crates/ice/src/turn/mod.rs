@@ -68,6 +68,12 @@ pub(crate) struct Relay {
     /// The address by which ICE knows the allocation. When the server loses the allocation, its
     /// successor has another one on the wire, and peers see that one as peer-reflexive.
     relayed: Option<SocketAddr>,
+    /// The address that the allocation has, and by which ICE knew it before the last restart.
+    actual: Option<SocketAddr>,
+    former: Option<SocketAddr>,
+    /// Whether ICE is to know a successor by its own address.
+    renames: bool,
+    verified: bool,
     mapped: Option<SocketAddr>,
     pending: Vec<Pending>,
     peers: Vec<Peer>,
@@ -88,6 +94,10 @@ impl Relay {
             state: State::Asking { at: now },
             challenge: None,
             relayed: None,
+            actual: None,
+            former: None,
+            renames: false,
+            verified: false,
             mapped: None,
             pending: Vec::new(),
             peers: Vec::new(),
@@ -105,9 +115,46 @@ impl Relay {
         &self.base
     }
 
-    /// The same socket, perhaps of another preference now.
-    pub(crate) fn set_base(&mut self, base: Base) {
+    /// Candidates are gathered again, and this allocation is to be among them: the server is asked
+    /// whether it still holds it. The same socket may be of another preference now.
+    pub(crate) fn stay(&mut self, now: Instant, base: Base, randomness: &mut Randomness) {
         self.base = base;
+        self.renames = true;
+        self.rename();
+        self.verified = false;
+        self.attempts = 0;
+        match self.state {
+            State::Allocated => {
+                self.pending
+                    .retain(|pending| !matches!(pending.wish, Wish::Refresh { .. }));
+                self.request(now, Wish::Refresh { lifetime: LIFETIME }, randomness);
+            }
+            // The server that was silent is asked anew, not when its turn would have come.
+            State::Asking { .. } | State::Asked => {
+                self.pending.clear();
+                self.state = State::Asking { at: now };
+            }
+            State::Closed => {}
+        }
+    }
+
+    /// From now on ICE knows the allocation by the address that it has.
+    pub(super) fn rename(&mut self) {
+        if self.renames && self.actual.is_some() && self.actual != self.relayed {
+            self.former = self.relayed;
+            self.relayed = self.actual;
+        }
+    }
+
+    /// Whether the server has said that the allocation stands since candidates were gathered.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.state == State::Allocated && self.verified
+    }
+
+    /// Whether this is an address by which ICE knows the allocation, or knew it before the last
+    /// restart.
+    pub(crate) fn is_base(&self, base: SocketAddr) -> bool {
+        self.state != State::Closed && [self.relayed, self.former].contains(&Some(base))
     }
 
     /// Whether it was refused for good, or released.
@@ -131,7 +178,7 @@ impl Relay {
 
     /// Whether the server has answered, or never will.
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(self.state, State::Allocated | State::Closed)
+        self.is_verified() || self.state == State::Closed
     }
 
     /// When the allocation is to be asked for; the owner paces that.

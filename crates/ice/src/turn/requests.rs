@@ -91,10 +91,18 @@ impl Relay {
                 self.state = State::Allocated;
                 self.attempts = 0;
                 self.relayed.get_or_insert(relayed);
-                self.mapped = self.mapped.or(mapped);
+                self.actual = Some(relayed);
+                self.verified = true;
+                self.rename();
+                if self.renames || self.mapped.is_none() {
+                    self.mapped = mapped.or(self.mapped);
+                }
                 self.refresh = now + refresh_after(lifetime);
             }
-            Wish::Refresh { .. } => self.refresh = now + refresh_after(lifetime),
+            Wish::Refresh { .. } => {
+                self.verified = true;
+                self.refresh = now + refresh_after(lifetime);
+            }
             Wish::Permit(_) => {}
             Wish::Bind { channel, .. } => {
                 let bound = self

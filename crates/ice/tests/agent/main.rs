@@ -9,6 +9,7 @@ mod calls;
 mod consent;
 mod forks;
 mod hostile;
+mod moving;
 mod nomination;
 mod pacing;
 mod restart;

@@ -90,6 +90,7 @@ impl Call {
             ice: None,
             session: Session::new(desk),
             pairs_tried: 0,
+            stranded: None,
             stage: Stage::Over,
         };
         let told = EventKind::Invite {

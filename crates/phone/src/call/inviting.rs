@@ -263,6 +263,7 @@ impl Call {
     ) {
         let outcome = match reason {
             EndReason::NoAnswer => Outcome::NoAnswer,
+            EndReason::Network => Outcome::Network,
             _ => Outcome::Interrupted,
         };
         let mut end = End::new(reason, EndedBy::Local, outcome);

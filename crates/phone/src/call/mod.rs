@@ -12,6 +12,8 @@ mod offer;
 mod offerless;
 mod reinvite;
 mod restart;
+mod silence;
+mod stranded;
 mod talking;
 mod tcp;
 mod terms;
@@ -52,6 +54,8 @@ pub(crate) struct Call {
     ice: Option<IceSession>,
     session: Session,
     pairs_tried: usize,
+    /// No address of the offer or answer is left; until then one may come back.
+    stranded: Option<Instant>,
     stage: Stage,
 }
 
@@ -126,6 +130,7 @@ impl Call {
             ice: None,
             session: Session::new(desk),
             pairs_tried: 0,
+            stranded: None,
             stage: Stage::GatheringToInvite { gathering, target },
         }
     }
@@ -261,6 +266,7 @@ impl Call {
                     ice.handle_datagram(now, local, from, payload);
                 }
                 self.run_ice(desk, now);
+                self.silence_timeout(desk, now);
             }
             kind @ (PacketKind::Rtp | PacketKind::Rtcp) => {
                 self.handle_media(desk, now, kind, Path::udp(local, from), payload);
@@ -313,6 +319,7 @@ impl Call {
             Stage::Cancelling { .. } => self.cancelling_timeout(desk, now),
             Stage::Holding(_) | Stage::Over => {}
         }
+        self.stranded_timeout(desk, now);
         if let Some(sockets) = &mut self.sockets {
             sockets.handle_timeout(desk, now);
         }
@@ -338,7 +345,11 @@ impl Call {
             .sockets
             .as_ref()
             .and_then(|sockets| sockets.poll_timeout(desk));
-        own.into_iter().chain(ice).chain(bindings).min()
+        own.into_iter()
+            .chain(ice)
+            .chain(bindings)
+            .chain(self.stranded_until())
+            .min()
     }
 
     /// Goes on when gathering has finished, or when the resolved names let it go on.

@@ -103,6 +103,12 @@ impl Call {
         dialog: &DialogId,
         body: Option<Vec<u8>>,
     ) {
+        if let Stage::Talking(talking) = &mut self.stage
+            && matches!(talking.subsequent, Subsequent::Ours { .. })
+        {
+            // Ours was lost on the way, or it would have been 491.
+            talking.subsequent = Subsequent::Idle;
+        }
         let is_ours = matches!(&self.stage, Stage::Talking(talking) if talking.dialog == *dialog);
         let refusal = match body {
             _ if !is_ours => Some(481),

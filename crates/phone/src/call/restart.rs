@@ -7,6 +7,7 @@ use ringtrue_ice::{ComponentId, IceDescription};
 use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, SessionDescription};
 
 use super::offer::components;
+use super::silence::Verdict;
 use super::talking::{Media, Subsequent};
 use super::{Call, Stage};
 use crate::desk::Desk;
@@ -25,11 +26,11 @@ pub(super) enum Restart {
     Due { at: Instant },
     /// Candidates are being gathered; the offer will go in a re-INVITE, or in the 200 to the
     /// peer's.
-    Gathering { in_answer: bool },
+    Gathering { in_answer: bool, in_doubt: bool },
     /// Our offer is out; in a 200 it is waited for only so long.
     Offered { until: Option<Instant> },
-    /// Both sides know the other's new description, and check.
-    Checking,
+    /// Both sides know the other's new description, and check since then.
+    Checking { since: Instant },
 }
 
 impl Restart {
@@ -37,8 +38,17 @@ impl Restart {
         match self {
             Self::Due { at } => Some(at),
             Self::Offered { until } => until,
-            Self::Idle | Self::Gathering { .. } | Self::Checking => None,
+            Self::Idle | Self::Gathering { .. } | Self::Checking { .. } => None,
         }
+    }
+
+    /// What is being gathered in doubt is to be offered; false if nothing is.
+    pub(super) fn trust(&mut self) -> bool {
+        let doubted = matches!(self, Self::Gathering { in_doubt: true, .. });
+        if let Self::Gathering { in_doubt, .. } = self {
+            *in_doubt = false;
+        }
+        doubted
     }
 
     pub(super) fn is_offered(self) -> bool {
@@ -55,7 +65,7 @@ impl Call {
             return;
         };
         match talking.restart {
-            Restart::Idle | Restart::Due { .. } | Restart::Checking => {}
+            Restart::Idle | Restart::Due { .. } | Restart::Checking { .. } => {}
             Restart::Gathering { .. } | Restart::Offered { .. } => return,
         }
         let is_free = talking.confirmed && matches!(talking.subsequent, Subsequent::Idle);
@@ -64,7 +74,10 @@ impl Call {
             talking.restart = Restart::Due { at };
             return;
         }
-        talking.restart = Restart::Gathering { in_answer: false };
+        talking.restart = Restart::Gathering {
+            in_answer: false,
+            in_doubt: false,
+        };
         sockets.gather_again(desk, now);
         self.after_gathering_again(desk, now);
     }
@@ -81,7 +94,10 @@ impl Call {
         // Ours met the peer's (491): one restart is enough.
         desk.sip.withdraw_reinvite(&talking.dialog);
         talking.subsequent = Subsequent::Idle;
-        talking.restart = Restart::Gathering { in_answer: true };
+        talking.restart = Restart::Gathering {
+            in_answer: true,
+            in_doubt: false,
+        };
         if self.ice.is_some() && !sockets.is_gathering() {
             sockets.gather_again(desk, now);
         }
@@ -94,12 +110,32 @@ impl Call {
         let (Stage::Talking(talking), Some(sockets)) = (&mut self.stage, &mut self.sockets) else {
             return;
         };
-        let Restart::Gathering { in_answer } = talking.restart else {
+        let Restart::Gathering {
+            in_answer,
+            in_doubt,
+        } = talking.restart
+        else {
             return;
         };
         if sockets.is_gathering() {
             return;
         }
+        if in_doubt && !talking.moved {
+            match self.judge_doubt(desk, now) {
+                Verdict::Restart => {}
+                Verdict::Wait => return,
+                Verdict::Forget => {
+                    if let Stage::Talking(talking) = &mut self.stage {
+                        talking.restart = Restart::Idle;
+                    }
+                    self.let_bindings_go();
+                    return;
+                }
+            }
+        }
+        let (Stage::Talking(talking), Some(sockets)) = (&mut self.stage, &mut self.sockets) else {
+            return;
+        };
         let Media::Agreed(terms) = &talking.media else {
             return;
         };
@@ -235,7 +271,7 @@ impl Call {
             talking.restart = match talking.restart {
                 gathering @ Restart::Gathering { .. } if talking.moved => gathering,
                 _ if talking.moved => Restart::Due { at: now },
-                _ => Restart::Checking,
+                _ => Restart::Checking { since: now },
             };
             talking.offer_updated = false;
             talking.await_proof(ice.gate(talking.fork));
@@ -277,7 +313,7 @@ impl Call {
     /// No pair of the new session works. The previous one goes on, as long as it can.
     pub(super) fn restart_checks_failed(&mut self) {
         if let Stage::Talking(talking) = &mut self.stage
-            && talking.restart == Restart::Checking
+            && matches!(talking.restart, Restart::Checking { .. })
         {
             talking.restart = Restart::Idle;
         }
@@ -307,7 +343,7 @@ impl Call {
             return;
         };
         let fork = talking.fork;
-        if talking.restart == Restart::Checking && !ice.has_lost_consent(fork) {
+        if matches!(talking.restart, Restart::Checking { .. }) && !ice.has_lost_consent(fork) {
             // It was the path of before a restart that is under way.
             if ice.path(fork, ComponentId::Rtp).is_none() {
                 talking.mute(now + desk.settings.patience);
@@ -319,8 +355,8 @@ impl Call {
         self.restart_ice(desk, now);
     }
 
-    /// The host's addresses have changed.
-    pub(crate) fn handle_interfaces(&mut self, desk: &mut Desk, now: Instant) {
+    /// The host's addresses have changed under a connected call.
+    pub(super) fn move_talk(&mut self, desk: &mut Desk, now: Instant) {
         let (Stage::Talking(talking), Some(sockets), Some(ice)) =
             (&mut self.stage, &mut self.sockets, &mut self.ice)
         else {
@@ -347,7 +383,7 @@ impl Call {
             Restart::Gathering { .. } => sockets.gather_again(desk, now),
             // What was offered is: the next offer follows when that one is through.
             Restart::Offered { .. } => {}
-            Restart::Idle | Restart::Due { .. } | Restart::Checking => {
+            Restart::Idle | Restart::Due { .. } | Restart::Checking { .. } => {
                 self.restart_ice(desk, now);
             }
         }

@@ -11,6 +11,7 @@ use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 use super::inviting::bye;
 use super::offer::components;
 use super::restart::Restart;
+use super::silence::Silence;
 use super::terms::Terms;
 use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
@@ -76,6 +77,7 @@ pub(super) struct Talking {
     /// long.
     pub(super) untold: Option<Instant>,
     pub(super) restart: Restart,
+    pub(super) silence: Silence,
     /// The host has addresses that the peer does not know, and that media is to move to.
     pub(super) moved: bool,
 }
@@ -146,6 +148,7 @@ impl Talking {
             offer_updated: false,
             untold: None,
             restart: Restart::Idle,
+            silence: Silence::NotAwaited,
             moved: false,
         }
     }
@@ -241,6 +244,9 @@ impl Talking {
         if !self.has_sound() {
             return;
         }
+        if kind == PacketKind::Rtp {
+            self.hear(now);
+        }
         if let Some(terms) = self.terms_mut() {
             match kind {
                 PacketKind::Rtcp => terms.stream.handle_rtcp(now, payload),
@@ -272,6 +278,7 @@ impl Talking {
             self.hang_up_at,
             self.untold,
             self.restart.poll_timeout(),
+            self.silence.poll_timeout(),
         ];
         own.into_iter().flatten().chain(stream).min()
     }
@@ -343,6 +350,12 @@ impl Talking {
         }
     }
 
+    /// Whether media is to come.
+    pub(super) fn receives(&self) -> bool {
+        self.terms()
+            .is_some_and(|terms| terms.negotiated.direction.receives())
+    }
+
     /// Whether media was to come and none did.
     fn heard_nothing(&self) -> bool {
         self.terms().is_none_or(|terms| {
@@ -354,6 +367,7 @@ impl Talking {
 impl Call {
     pub(super) fn talking_timeout(&mut self, desk: &mut Desk, now: Instant) {
         self.restart_timeout(desk, now);
+        self.silence_timeout(desk, now);
         let Stage::Talking(talking) = &mut self.stage else {
             return;
         };
@@ -507,7 +521,13 @@ impl Call {
     ) {
         match &self.stage {
             Stage::Talking(talking) if talking.dialog == *dialog => {
-                let end = End::new(EndReason::HungUp, EndedBy::Remote, Outcome::Completed);
+                let end = if talking.is_cut_off(now) {
+                    // By BYE or not: what ended the call is that nothing came through any more.
+                    let (reason, by) = (EndReason::ConsentLost, EndedBy::Network);
+                    End::new(reason, by, Outcome::NoMediaPath)
+                } else {
+                    End::new(EndReason::HungUp, EndedBy::Remote, Outcome::Completed)
+                };
                 self.finish_talk(desk, now, end.with_words(words));
             }
             Stage::Holding(_) | Stage::Alerting(_) | Stage::GatheringToAnswer { .. } => {

@@ -44,6 +44,13 @@ impl MediaSockets {
         gone
     }
 
+    /// Whether the host still has any of the addresses.
+    pub(crate) fn stands(&self, desk: &Desk) -> bool {
+        let addresses = desk.media_addresses();
+        let mut bases = self.bases.iter();
+        bases.any(|base| addresses.contains(&base.address.ip()))
+    }
+
     /// Whether the host has an address without a socket here that is preferred to this one.
     pub(crate) fn lacks_better_than(&self, desk: &Desk, used: Option<IpAddr>) -> bool {
         let has_socket = |ip: IpAddr| self.bases.iter().any(|base| base.address.ip() == ip);
@@ -135,6 +142,16 @@ impl MediaSockets {
         self.again.is_some()
     }
 
+    /// Whether the last gathering gave an address that was not there before.
+    pub(crate) fn was_remapped(&self) -> bool {
+        self.remapped
+    }
+
+    /// Whether a server has answered since then, or there is none to ask.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.keeper.is_answered()
+    }
+
     /// Goes on as far as what is known allows; what was gathered takes the place of what was
     /// gathered before.
     pub(super) fn proceed_again(&mut self, desk: &mut Desk, now: Instant) {
@@ -158,7 +175,10 @@ impl MediaSockets {
             self.flush(desk);
         }
         if self.again.as_ref().is_some_and(|again| again.asking) && self.keeper.is_finished() {
-            self.gathered = self.keeper.gathered().keeping(&self.gathered);
+            let gathered = self.keeper.gathered();
+            let known = |address| self.gathered.candidates().any(|old| old.address == address);
+            self.remapped = gathered.candidates().any(|new| !known(new.address));
+            self.gathered = gathered.keeping(&self.gathered);
             self.again = None;
         }
     }

@@ -11,6 +11,11 @@ use crate::endpoint::{
 use crate::message::{HeaderName, Method, Request, Response, StatusCode};
 use crate::transport::Flow;
 
+/// A peer sends no re-INVITE of its own while it has one of ours (RFC 3261 section 14.1), so what
+/// comes after this time shows that ours was lost on the way: the peer's goes first, where 491
+/// would leave both waiting for the end of a transaction that nobody sees (docs/deviations.md).
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// The re-INVITE of a session, one at a time.
 #[derive(Debug)]
 pub(crate) enum Change {
@@ -19,6 +24,7 @@ pub(crate) enum Change {
     Ours {
         key: ClientKey,
         body: Vec<u8>,
+        sent: Instant,
     },
     /// The peer's waits for our user.
     Theirs {
@@ -88,6 +94,7 @@ impl Endpoint {
         session.change = Change::Ours {
             key: key.clone(),
             body,
+            sent: now,
         };
         Self::describe_us(&self.config, &mut invite.headers);
         let purpose = Purpose::Reinvite(id.clone());
@@ -112,8 +119,10 @@ impl Endpoint {
             // Hung up meanwhile: our BYE has told the peer more than an ACK would.
             return;
         };
+        let yielded = !matches!(&session.change, Change::Ours { key: ours, .. } if ours == key);
         match (status, outcome) {
             (100..=199, _) => {}
+            (300.., _) if yielded => {}
             (200..=299, Outcome::Response(response)) => {
                 self.reinvite_accepted(now, id, key, request, &response);
             }
@@ -158,13 +167,16 @@ impl Endpoint {
         let (Some(session), Ok(cseq)) = (self.session(id), request.headers.cseq()) else {
             return;
         };
-        session.change = Change::Idle;
-        session.dialog.refresh_target(&response.headers);
+        let yielded = !matches!(&session.change, Change::Ours { key: ours, .. } if ours == key);
+        if !yielded {
+            session.change = Change::Idle;
+            session.dialog.refresh_target(&response.headers);
+        }
         let ack = session.dialog.request_with_cseq(Method::Ack, cseq.number);
         let hop = Self::dialog_hop(&session.dialog, session.detour);
         let is_leaving = session.is_leaving();
         self.acknowledge(now, key, &id.remote_tag, ack, hop);
-        if !is_leaving {
+        if !is_leaving && !yielded {
             self.events.push_back(SipEvent::ReinviteAccepted {
                 dialog: id.clone(),
                 body: sdp_of(&response.headers, &response.body),
@@ -196,6 +208,11 @@ impl Endpoint {
             // A second INVITE before the first is answered: RFC 3261 section 14.2.
             return self.answer_later(now, &key, &request);
         };
+        let overdue =
+            matches!(&session.change, Change::Ours { sent, .. } if *sent + OVERDUE <= now);
+        if overdue {
+            session.change = Change::Idle;
+        }
         match (&session.standing, &session.change) {
             (Standing::Leaving { .. } | Standing::AckBeforeBye(..), _) => {
                 self.answer(now, &key, &request, StatusCode::CALL_DOES_NOT_EXIST);

@@ -132,6 +132,34 @@ fn glare_is_settled_by_the_timers_of_section_14_1() {
     );
 }
 
+/// Ours is lost on the way; a second later the peer's comes: it is no glare. What becomes of ours
+/// after that is acknowledged and changes nothing.
+#[test]
+fn an_overdue_offer_gives_way_to_the_peers() {
+    let mut wire = Wire::pair();
+    let (alice, bob) = wire.connected();
+    wire.lose_first("INVITE", 2);
+    wire.with(0, |e, now| e.reinvite(now, &alice, b"lost".to_vec()))
+        .unwrap();
+    wire.run_for(1_200);
+    wire.with(1, |e, now| e.reinvite(now, &bob, b"from bob".to_vec()))
+        .unwrap();
+    assert_eq!(
+        reinvite_came(&mut wire, 0).as_deref(),
+        Some(&b"from bob"[..])
+    );
+    wire.with(0, |e, now| e.answer_reinvite(now, &alice, b"yes".to_vec()))
+        .unwrap();
+    accepted(&mut wire, 1);
+    // A copy of ours arrives after all.
+    assert_eq!(reinvite_came(&mut wire, 1).as_deref(), Some(&b"lost"[..]));
+    wire.with(1, |e, now| e.answer_reinvite(now, &bob, b"late".to_vec()))
+        .unwrap();
+    wire.run_for(40_000);
+    assert!(wire.sent(0, "SIP/2.0 491").is_empty());
+    assert!(wire.events(0).is_empty() && wire.events(1).is_empty());
+}
+
 #[test]
 fn a_peer_that_forgot_the_dialog_ends_it() {
     let mut wire = Wire::pair();

@@ -11,6 +11,7 @@ import sys
 import time
 
 import cases
+import survive
 from network import NAT_KINDS, Internet, LabError
 from places import HAIRPIN
 from servers import STUN, Servers
@@ -183,6 +184,10 @@ def nats_verb(options, directory):
     return 1 if wrong else 0
 
 
+def survive_verb(options, directory):
+    return survive.verb(options, directory, binary())
+
+
 def shell_verb(options, directory):
     """A host behind the named NAT, and a second one on the open Internet to talk to."""
     kind = options.pairing[0] if options.pairing else "port-restricted"
@@ -206,7 +211,7 @@ def shell_verb(options, directory):
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/lab")
-    parser.add_argument("verb", choices=["run", "foreign", "aioice", "ordinary", "nats", "shell"])
+    parser.add_argument("verb", choices=["run", "foreign", "aioice", "ordinary", "survive", "nats", "shell"])
     parser.add_argument("pairing", nargs="*")
     parser.add_argument("--short", action="store_true", help="a handful of pairings")
     parser.add_argument("--turn", action="store_true", help="give both phones the TURN server")
@@ -228,7 +233,7 @@ def main():
         signal.signal(number, interrupted)
     directory = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "lab" / f"{options.verb}-{os.getpid()}"
     directory.mkdir(parents=True)
-    verb = {"nats": nats_verb, "shell": shell_verb}.get(options.verb, run_verb)
+    verb = {"nats": nats_verb, "shell": shell_verb, "survive": survive_verb}.get(options.verb, run_verb)
     try:
         status = verb(options, directory.resolve())
     except LabError as error:

@@ -23,6 +23,7 @@ class Servers:
     def __init__(self, internet, directory):
         self.directory = directory
         self.processes = []
+        self.commands = {}
         kamailio = internet.namespace("kamailio")
         internet.attach(kamailio, "eth0", PROXY)
         coturn = internet.namespace("coturn")
@@ -59,7 +60,17 @@ class Servers:
     def _path(self, name):
         return str(self.directory / name)
 
+    def restart(self, name):
+        """Kills a server and starts it anew: what it held is gone."""
+        index = next(i for i, (known, _) in enumerate(self.processes) if known == name)
+        _, process = self.processes.pop(index)
+        process.kill()
+        process.wait()
+        namespace, command = self.commands[name]
+        self._start(namespace, name, command)
+
     def _start(self, namespace, name, command):
+        self.commands[name] = (namespace, command)
         log = open(self.directory / f"{name}.log", "wb")
         process = namespace.popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         log.close()

@@ -42,6 +42,8 @@ pub struct Section {
     pub ice: Option<Ice>,
     /// When it rings.
     pub ring: Option<Ring>,
+    /// The interfaces whose addresses come first.
+    pub prefer: Option<Vec<InterfaceName>>,
     /// How long a proof is waited for.
     pub patience: Option<Span>,
     /// The Ta that we signal.
@@ -121,6 +123,9 @@ text_value!(
     /// A DNS server.
     DnsServer(SocketAddr), parse_dns_server);
 text_value!(
+    /// The name of a network interface, or the beginning of names with a `*`.
+    InterfaceName(String), parse_interface);
+text_value!(
 /// The name of a codec.
 CodecName(ringtrue_media::Codec), |text| {
     text.parse().map_err(|error: ringtrue_media::UnknownCodec| error.to_string())
@@ -140,6 +145,18 @@ fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
         (_, Ok(server)) if server.port() != 0 => Ok(server),
         _ => Err("expected the address of a DNS server, as 192.0.2.53 or [::1]:5353".to_owned()),
     }
+}
+
+fn parse_interface(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "*/:".contains(c);
+    if name.is_empty() || name.contains(odd) {
+        return Err(
+            "expected the name of a network interface, as eth0, or wg* for all that begin so"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_span(text: &str) -> Result<Duration, String> {
@@ -262,6 +279,7 @@ impl Section {
             dns: self.dns.or(other.dns),
             ice: self.ice.or(other.ice),
             ring: self.ring.or(other.ring),
+            prefer: self.prefer.or(other.prefer),
             patience: self.patience.or(other.patience),
             pacing: self.pacing.or(other.pacing),
             gather_patience: self.gather_patience.or(other.gather_patience),
@@ -342,6 +360,7 @@ mod tests {
             all.dns.is_some(),
             all.ice.is_some(),
             all.ring.is_some(),
+            all.prefer.is_some(),
             all.patience.is_some(),
             all.pacing.is_some(),
             all.gather_patience.is_some(),
@@ -352,7 +371,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 23]);
+        assert_eq!(everything, [true; 24]);
     }
 
     #[test]
@@ -383,6 +402,10 @@ mod tests {
             "bind = [\"eth0\"]",
             "dns = [\"dns.example.org\"]",
             "dns = [\"192.0.2.53:0\"]",
+            "prefer = [\"*\"]",
+            "prefer = [\"e*0\"]",
+            "prefer = [\"\"]",
+            "prefer = \"eth0\"",
             "account = \"work\"",
             "default-account = 1",
             "aor = ",

@@ -202,6 +202,12 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
             Some(Ring::AtOnce) => RingWhen::AtOnce,
             Some(Ring::Verified) | None => RingWhen::Verified,
         },
+        prefer: section
+            .prefer
+            .iter()
+            .flatten()
+            .map(|name| name.0.clone())
+            .collect(),
         patience: span(&section.patience, unsaid.patience),
         pacing: span(&section.pacing, unsaid.pacing),
         gather_patience: span(&section.gather_patience, unsaid.gather_patience),

@@ -15,7 +15,8 @@ pub struct Transmit {
     pub base: SocketAddr,
     /// Its destination.
     pub to: SocketAddr,
-    /// The STUN message.
+    /// The STUN message. Empty, from a relayed candidate: no datagram, but a wish that the TURN
+    /// server shall let that peer in; [`Gatherer::relay`](crate::Gatherer::relay) sees to it.
     pub payload: Vec<u8>,
 }
 

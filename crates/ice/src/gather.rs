@@ -7,6 +7,7 @@ mod keeping;
 mod questions;
 mod tcp;
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -212,7 +213,7 @@ impl Gatherer {
             .iter_mut()
             .find(|relay| relay.is_base(transmit.base))
         else {
-            return Some(transmit);
+            return (!transmit.payload.is_empty()).then_some(transmit);
         };
         relay.send(now, transmit.to, &transmit.payload, &mut self.randomness);
         self.collect();
@@ -282,19 +283,26 @@ impl Gatherer {
         }
     }
 
-    /// The transaction that is due first, and when.
+    /// The transaction that is due first, and when. Of several the one of the most preferred base:
+    /// many interfaces ask for longer than the patience lasts, and the default routes have to be
+    /// among what is known by then.
     fn next_start(&self) -> Option<(Instant, Start)> {
+        let preference = |base: &Base| (Reverse(base.local_preference), base.component);
         let questions = self.questions.iter().enumerate();
-        let questions = questions.filter_map(|(index, question)| match question.state {
-            QuestionState::Asking { at } => Some((at, Start::Question(index))),
-            QuestionState::Answered { again, .. } => Some((again, Start::Question(index))),
-            QuestionState::Refused => None,
+        let questions = questions.filter_map(|(index, question)| {
+            let at = match question.state {
+                QuestionState::Asking { at } => at,
+                QuestionState::Answered { again, .. } => again,
+                QuestionState::Refused => return None,
+            };
+            Some((at, preference(&question.base), Start::Question(index)))
         });
-        let relays = self.relays.iter().enumerate();
-        relays
-            .filter_map(|(index, relay)| Some((relay.due()?, Start::Allocation(index))))
-            .chain(questions)
-            .min()
+        let relays = self.relays.iter().enumerate().filter_map(|(index, relay)| {
+            let due = relay.due()?;
+            Some((due, preference(relay.base()), Start::Allocation(index)))
+        });
+        let (due, _, start) = relays.chain(questions).min()?;
+        Some((due, start))
     }
 
     /// The next datagram to send.

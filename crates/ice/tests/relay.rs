@@ -227,6 +227,19 @@ fn what_is_sent_from_the_relayed_address_arrives_from_there() {
     );
 }
 
+/// An agent asks so for what its peer's checks will need, before its own.
+#[test]
+fn a_permission_can_go_ahead() {
+    let mut stage = Stage::new(server(), |_| {});
+    let relayed = stage.relayed();
+    assert_eq!(stage.send(relayed, b""), None);
+    assert_eq!(stage.at_bob, []);
+    stage.bob_sends(relayed, b"a check");
+    assert_eq!(stage.at_alice.len(), 1);
+    // From where there is no relay, it is nothing.
+    assert_eq!(stage.send(addr("192.0.2.1:1"), b""), None);
+}
+
 #[test]
 fn permission_channel_and_allocation_are_kept_alive() {
     let mut stage = Stage::new(

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{Pacer, TurnServer, UnverifiedPolicy};
 use ringtrue_sip::{Endpoint, QueryId};
 
+use crate::addresses;
 use crate::discovery::{Asking, Service};
 use crate::event::{CallRef, EventKind, PhoneEvent};
 use crate::identity::local_addresses;
@@ -159,7 +160,7 @@ impl Desk {
     }
 
     /// The addresses that media sockets are bound to, the most preferred first: those that the
-    /// user named, else every one but loopback and link-local ones.
+    /// user named, else every one that RFC 8445 section 5.1.1.1 allows.
     pub(crate) fn media_addresses(&self) -> Vec<IpAddr> {
         let named: Vec<IpAddr> = self
             .sip_sockets
@@ -170,14 +171,7 @@ impl Desk {
         if !named.is_empty() {
             return named;
         }
-        let mut usable: Vec<&Interface> = self
-            .interfaces
-            .iter()
-            .filter(|interface| is_usable(interface.address))
-            .collect();
-        // RFC 8421 section 4: the default routes first, there IPv6 before IPv4.
-        usable.sort_by_key(|interface| (!interface.default_route, interface.address.is_ipv4()));
-        usable.iter().map(|interface| interface.address).collect()
+        addresses::by_preference(&self.interfaces, &self.settings.prefer)
     }
 
     /// What the settings allow to ring without a proof.
@@ -238,13 +232,6 @@ impl Desk {
             self.servers.handle_address(query, result);
         }
         None
-    }
-}
-
-fn is_usable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
     }
 }
 

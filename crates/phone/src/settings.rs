@@ -105,6 +105,9 @@ pub struct Settings {
     pub patience: Duration,
     /// The Ta that we signal, 5 to 50 ms.
     pub pacing: Duration,
+    /// The interfaces whose addresses come first, by their names; one that ends with `*` stands
+    /// for all that begin so.
+    pub prefer: Vec<String>,
     /// How long gathering may take.
     pub gather_patience: Duration,
     /// Whether the controlling side sends the updated offer after nomination to `ice2` peers too.
@@ -141,6 +144,7 @@ impl Default for Settings {
             ring: RingWhen::Verified,
             patience: Duration::from_secs(10),
             pacing: Duration::from_millis(20),
+            prefer: Vec::new(),
             gather_patience: Duration::from_millis(500),
             updated_offer: true,
             codecs: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],

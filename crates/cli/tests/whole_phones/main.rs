@@ -8,6 +8,7 @@ mod foreign_callees;
 mod foreign_callers;
 mod gate;
 mod hammer;
+mod interfaces;
 mod names;
 mod peers;
 mod relay;

@@ -97,6 +97,9 @@ pub struct Setup {
     pub names: NameService,
     /// How long the phones have before the test begins, to register and gather.
     pub warm_up: Duration,
+    /// What else stands in the world: it is given both phones' hosts and the servers', with their
+    /// delays set, before the phones start.
+    pub more: fn(&mut World, [HostId; 2], [HostId; 2]),
     pub seed: u64,
 }
 
@@ -113,6 +116,7 @@ impl Default for Setup {
             turn: ringtrue_testnet::TurnServer::new("phone", "secret"),
             names: NameService::new(),
             warm_up: Duration::from_secs(2),
+            more: |_, _, _| {},
             seed: 1,
         }
     }
@@ -195,6 +199,7 @@ impl Setup {
             second
         });
 
+        (self.more)(&mut world, [alice, bob], [stun, turn]);
         let mut alices = settings("alice", self.alice);
         (self.alices)(&mut alices);
         let mut bobs = settings("bob", self.bob);

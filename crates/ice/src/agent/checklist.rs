@@ -14,6 +14,13 @@ use crate::gather::LocalCandidate;
 /// against loss only: once in so long a time.
 const RARE_RECHECK: Duration = Duration::from_millis(200);
 
+/// From a relay of ours, the peer's checks come in since the relay was told to let them: pairs whose
+/// far end has to be opened by our own checks are more urgent.
+const RELAYED_RECHECK: Duration = Duration::from_millis(100);
+
+/// So many pairs of a component have their first check soon enough in any order.
+const FEW_PAIRS: usize = 12;
+
 /// Remote candidates beyond which none is taken.
 const MOST_REMOTES: usize = 256;
 
@@ -136,12 +143,31 @@ impl Candidates {
         )
     }
 
+    fn kind(&self, pair: &CandidatePair) -> PairKind {
+        let (local, remote) = (self.local(pair.local), self.remote(pair.remote));
+        PairKind {
+            types: (local.candidate.kind, remote.kind),
+            tcp: pair.protocol.is_tcp(),
+            ipv4: remote.address.is_ipv4(),
+            component: pair.component,
+        }
+    }
+
     /// Whether the way between the two may lead through a NAT's or firewall's filter that opens
     /// only when its owner sends: always, unless the remote is a private host address.
     fn may_be_filtered(&self, pair: &CandidatePair) -> bool {
         let remote = self.remote(pair.remote);
         remote.kind != CandidateType::Host || !is_private(remote.address.ip())
     }
+}
+
+/// What pairs that differ in their interfaces alone have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct PairKind {
+    types: (CandidateType, CandidateType),
+    tcp: bool,
+    ipv4: bool,
+    component: ComponentId,
 }
 
 /// RFC 1918, RFC 3927, RFC 4193, RFC 4291 section 2.5.6, and RFC 6598's shared space.
@@ -180,6 +206,7 @@ impl Checklist {
             checklist.pair_remote(candidates, role, RemoteIndex(remote));
         }
         checklist.limit_pairs(candidates);
+        checklist.choose_leaders(candidates);
         checklist.unfreeze_first_of_each_foundation(candidates);
         checklist
     }
@@ -216,6 +243,7 @@ impl Checklist {
             remote,
             priority: candidates.priority(role, local, remote),
             state,
+            leads: false,
             nominated_by_peer: false,
         });
         self.sort();
@@ -236,25 +264,58 @@ impl Checklist {
     /// RFC 8445 section 6.1.2.5. Pairs of every type stay: a peer with a hundred host candidates
     /// must not push out the reflexive ones, so the limit takes turns among the types.
     pub(super) fn limit_pairs(&mut self, candidates: &Candidates) {
-        let kind_of = |pair: &CandidatePair| {
-            let local = candidates.local(pair.local).candidate.kind;
-            let remote = candidates.remote(pair.remote).kind;
-            (pair.protocol.is_tcp(), local, remote, pair.component)
-        };
         while self.pairs.len() > self.limit {
             let mut crowds = HashMap::new();
             for pair in &self.pairs {
-                *crowds.entry(kind_of(pair)).or_insert(0) += 1;
+                *crowds.entry(candidates.kind(pair)).or_insert(0) += 1;
             }
             let victim = self
                 .pairs
                 .iter()
                 .filter(|pair| pair.is_unfinished() || pair.state == PairState::Failed)
-                .max_by_key(|pair| (crowds.get(&kind_of(pair)), Reverse(pair.priority)))
+                .max_by_key(|pair| (crowds.get(&candidates.kind(pair)), Reverse(pair.priority)))
                 .map(|pair| pair.id);
             let Some(victim) = victim else { return };
             self.remove(victim);
         }
+    }
+
+    /// Of the pairs of equal types and one address family, the best one leads: that of the default
+    /// routes, where each side has put its default route first. Where there are few, all do.
+    pub(super) fn choose_leaders(&mut self, candidates: &Candidates) {
+        let mut seen = Vec::new();
+        let few = |component| {
+            let pairs = self.pairs.iter();
+            pairs.filter(|pair| pair.component == component).count() <= FEW_PAIRS
+        };
+        let few = [ComponentId::Rtp, ComponentId::Rtcp].into_iter().all(few);
+        // In order of priority.
+        for pair in &mut self.pairs {
+            let kind = candidates.kind(pair);
+            pair.leads = few || !seen.contains(&kind);
+            if pair.leads {
+                seen.push(kind);
+            }
+        }
+    }
+
+    /// The permissions that the pairs from our relays need which lead (RFC 8656 section 9): a check
+    /// of the peer that comes before ours would be lost at the relay.
+    pub(super) fn permissions(&self, candidates: &Candidates) -> VecDeque<Path> {
+        let mut wanted: VecDeque<Path> = VecDeque::new();
+        for pair in self.pairs.iter().filter(|pair| pair.leads) {
+            let local = candidates.local(pair.local);
+            let remote = candidates.remote(pair.remote).address;
+            let known = |path: &Path| (path.base, path.remote.ip()) == (local.base, remote.ip());
+            if local.candidate.kind == CandidateType::Relayed && !wanted.iter().any(known) {
+                wanted.push_back(Path {
+                    protocol: pair.protocol,
+                    base: local.base,
+                    remote,
+                });
+            }
+        }
+        wanted
     }
 
     fn remove(&mut self, id: PairId) {
@@ -356,29 +417,34 @@ impl Checklist {
     }
 
     /// The pair for the next ordinary check, by UDP or by TCP (RFC 8445 section 6.1.4.2, steps 2
-    /// and 3).
-    pub(super) fn next_ordinary(&self, candidates: &Candidates, by_tcp: bool) -> Option<PairId> {
+    /// and 3). Those that lead go first: a hundred pairs of interfaces that never meet are two
+    /// seconds of checks (docs/deviations.md).
+    pub(super) fn next_ordinary(
+        &self,
+        candidates: &Candidates,
+        by_tcp: bool,
+    ) -> Option<&CandidatePair> {
         let pairs = || {
             let all = self.pairs.iter();
             all.filter(|pair| pair.protocol.is_tcp() == by_tcp)
         };
-        let waiting =
-            pairs().find(|pair| pair.state == PairState::Waiting && !self.is_queued(pair.id));
+        let waiting = pairs()
+            .filter(|pair| pair.state == PairState::Waiting && !self.is_queued(pair.id))
+            // The list is in order of priority and component; of equals this takes the first.
+            .min_by_key(|pair| !pair.leads);
         if waiting.is_some() {
-            return waiting.map(|pair| pair.id);
+            return waiting;
         }
         if pairs().any(|pair| pair.state == PairState::Waiting) {
             return None;
         }
-        pairs()
-            .find(|pair| {
-                pair.state == PairState::Frozen
-                    && !self.pairs.iter().any(|other| {
-                        matches!(other.state, PairState::InProgress { .. })
-                            && candidates.foundation(other) == candidates.foundation(pair)
-                    })
-            })
-            .map(|pair| pair.id)
+        pairs().find(|pair| {
+            pair.state == PairState::Frozen
+                && !self.pairs.iter().any(|other| {
+                    matches!(other.state, PairState::InProgress { .. })
+                        && candidates.foundation(other) == candidates.foundation(pair)
+                })
+        })
     }
 
     fn is_queued(&self, id: PairId) -> bool {
@@ -393,18 +459,23 @@ impl Checklist {
         &self,
         candidates: &Candidates,
         started: Instant,
+        of: impl Fn(&CandidatePair) -> bool,
         best: impl Fn(ComponentId) -> Option<u64>,
     ) -> Option<(Instant, PairId)> {
         self.pairs
             .iter()
             .filter(|pair| !pair.protocol.is_tcp())
+            .filter(|pair| of(pair))
             .filter(|pair| best(pair.component).is_none_or(|best| pair.priority > best))
             .filter_map(|pair| match pair.state {
                 PairState::InProgress { latest, .. } => {
-                    let ready = if candidates.may_be_filtered(pair) {
-                        latest
-                    } else {
+                    let relayed = CandidateType::Relayed;
+                    let ready = if !candidates.may_be_filtered(pair) {
                         latest + RARE_RECHECK
+                    } else if candidates.local(pair.local).candidate.kind == relayed {
+                        latest + RELAYED_RECHECK
+                    } else {
+                        latest
                     };
                     Some((ready, pair.id))
                 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::checklist::TriggeredCheck;
-use super::pair::{PairId, PairState};
+use super::pair::{CandidatePair, PairId, PairState};
 use super::transaction::{Purpose, Request, SMALLEST_RTO, Transaction};
 use super::valid::CONSENT_EXPIRES;
 use super::{Agent, Phase};
@@ -15,6 +15,10 @@ use crate::stun::{Binding, Check, Class, FORBIDDEN, ROLE_CONFLICT, TransactionId
 
 /// Two honest agents settle a role conflict with one switch.
 const MOST_ROLE_SWITCHES: u32 = 8;
+
+/// While other pairs wait for their first check, so many slots go to re-checks of the pairs that
+/// lead for one that goes to them.
+const LEADERS_RECHECKS: u32 = 2;
 
 /// What the agent does with its next free slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +74,17 @@ impl Agent {
             return consent;
         }
         if let Some(pair) = self.checklist.next_ordinary(&self.candidates, false) {
-            let ordinary = (self.next_slot, Work::Ordinary(PairRef(pair)));
+            let mut ordinary = (self.next_slot, Work::Ordinary(PairRef(pair.id)));
+            // A re-check of a pair that leads does not wait for all first checks of the others.
+            if !pair.leads && self.rechecks_in_a_row < LEADERS_RECHECKS && rechecks_left {
+                let recheck = self.next_recheck(|pair| pair.leads);
+                ordinary = recheck
+                    .filter(|(ready, _)| (*ready).max(self.next_slot) <= self.dense_ends)
+                    .filter(|(ready, _)| *ready <= self.next_slot)
+                    .map_or(ordinary, |(_, id)| {
+                        (self.next_slot, Work::Recheck(PairRef(id)))
+                    });
+            }
             // Consent that is due now comes first, a later one does not hold the check up.
             return Some(match consent {
                 Some(consent) if consent.0 <= self.next_slot => consent,
@@ -78,7 +92,7 @@ impl Agent {
             });
         }
         let pair = self
-            .next_recheck()
+            .next_recheck(|_| true)
             .map(|(ready, pair)| (ready, Work::Recheck(PairRef(pair))));
         let nomination = self
             .next_renomination()
@@ -91,7 +105,7 @@ impl Agent {
         let open = self
             .checklist
             .next_ordinary(&self.candidates, true)
-            .and_then(|pair| Some((self.may_open(pair)?, Work::Open(PairRef(pair)))));
+            .and_then(|pair| Some((self.may_open(pair.id)?, Work::Open(PairRef(pair.id)))));
         // Of what is due for the same slot, the first: consent, the nomination, then the others.
         consent
             .into_iter()
@@ -134,7 +148,7 @@ impl Agent {
         }
     }
 
-    fn next_recheck(&self) -> Option<(Instant, PairId)> {
+    fn next_recheck(&self, of: impl Fn(&CandidatePair) -> bool) -> Option<(Instant, PairId)> {
         let best = |component| {
             let valid = self.valid.in_use(component)?;
             let pair = self.checklist.get(valid.via)?;
@@ -146,7 +160,7 @@ impl Agent {
             })
         };
         self.checklist
-            .next_recheck(&self.candidates, self.started, best)
+            .next_recheck(&self.candidates, self.started, of, best)
     }
 
     /// Does it. True if that was a dense re-check.
@@ -157,6 +171,14 @@ impl Agent {
         }
         self.next_slot = now + self.ta;
         self.log_start(now);
+        if let Some(path) = self.permissions.pop_front() {
+            self.transmit(path, Vec::new());
+        }
+        match work {
+            Work::Recheck(_) => self.rechecks_in_a_row += 1,
+            Work::Ordinary(_) => self.rechecks_in_a_row = 0,
+            _ => {}
+        }
         match work {
             Work::Triggered => {
                 if let Some(TriggeredCheck { pair, nominate }) = self.checklist.next_triggered() {

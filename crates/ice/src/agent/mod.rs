@@ -89,6 +89,8 @@ pub(crate) struct Agent {
     next_slot: Instant,
     started: Instant,
     dense_ends: Instant,
+    /// So many re-checks have been sent since the latest first check.
+    rechecks_in_a_row: u32,
     peer_bound: bool,
     /// How often a move of the peer's was followed.
     moves_followed: u32,
@@ -98,6 +100,9 @@ pub(crate) struct Agent {
     completed: Option<Instant>,
     /// Where the peer's checks came.
     heard: HashSet<Path>,
+    /// Relayed addresses of ours and peers that their servers shall let in, ahead of our checks.
+    permissions: VecDeque<Path>,
+    /// Socket and source of the peer's checks.
     /// The pairs that were checked at least once.
     tried: HashSet<PairId>,
     starts: Vec<Instant>,
@@ -124,6 +129,7 @@ impl Agent {
         let checklist = Checklist::form(&candidates, role, config.pair_limit);
         let ta = remote.pacing.unwrap_or(DEFAULT_TA);
         let pairs = checklist.len();
+        let permissions = checklist.permissions(&candidates);
         Self {
             role,
             tie_breaker: config.tie_breaker,
@@ -143,10 +149,12 @@ impl Agent {
             next_slot: now,
             started: now,
             dense_ends: now + config.dense_period,
+            rechecks_in_a_row: 0,
             peer_bound: false,
             moves_followed: 0,
             remapped: false,
             completed: None,
+            permissions,
             heard: HashSet::new(),
             tried: HashSet::new(),
             starts: Vec::new(),

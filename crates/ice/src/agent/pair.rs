@@ -49,6 +49,8 @@ pub(super) struct CandidatePair {
     pub(super) remote: RemoteIndex,
     pub(super) priority: u64,
     pub(super) state: PairState,
+    /// The best pair of its types and address family: checked before the others.
+    pub(super) leads: bool,
     /// The controlling peer sent USE-CANDIDATE: our own check's success nominates the pair
     /// (section 7.3.1.5).
     pub(super) nominated_by_peer: bool,

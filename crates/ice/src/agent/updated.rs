@@ -172,6 +172,7 @@ impl Agent {
                     self.checklist
                         .pair_remote(&self.candidates, self.role, index);
                     self.checklist.limit_pairs(&self.candidates);
+                    self.checklist.choose_leaders(&self.candidates);
                 }
             }
         }

@@ -95,7 +95,8 @@ impl Gatherer {
             // none is to be told.
             local.candidate.related = match relay.mapped() {
                 Some(mapped) if !self.relay_only => Some(mapped),
-                _ => Some(SocketAddr::from(([0, 0, 0, 0], 9))),
+                _ if relayed.is_ipv4() => Some(SocketAddr::from(([0; 4], 9))),
+                _ => Some(SocketAddr::from(([0_u16; 8], 9))),
             };
             locals.push(local);
         }

@@ -38,7 +38,8 @@ impl Gathered {
                     CandidateType::ServerReflexive | CandidateType::PeerReflexive => 1,
                     CandidateType::Host => 0,
                 };
-                (candidate.address.is_ipv4(), reach, candidate.priority)
+                let ip = candidate.address.ip();
+                (!is_link_local(ip), ip.is_ipv4(), reach, candidate.priority)
             })
     }
 
@@ -62,6 +63,14 @@ impl Gathered {
             .filter(|local| local.candidate.kind == CandidateType::Host)
             .filter(|local| local.candidate.protocol == TransportProtocol::Udp)
             .map(|local| (local.base, local.candidate.component))
+    }
+}
+
+/// Whether an address works within one link alone.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

@@ -49,6 +49,10 @@ impl Relay {
         if self.state != State::Allocated || !self.permit(now, peer.ip(), randomness) {
             return;
         }
+        // The permission alone was wanted.
+        if data.is_empty() {
+            return;
+        }
         if classify(data) != PacketKind::Stun {
             self.bind(now, peer, randomness);
         }

@@ -7,6 +7,7 @@
 
 mod connections;
 mod error;
+mod inet6;
 mod interfaces;
 mod mdns;
 mod names;

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::UdpSocket;
 
+use super::interfaces::scope_of;
+
 /// Room for about a second of everything that a call can bring, even if this program sleeps; the
 /// system gives what its limits allow.
 const BUFFER: usize = 512 * 1024;
@@ -17,6 +19,9 @@ const BUFFER: usize = 512 * 1024;
 struct Socket {
     readable: UdpSocket,
     sender: std::net::UdpSocket,
+    /// The link of a socket that is bound to a link-local IPv6 address; no candidate and no SDP
+    /// has a word for it, so it is added and taken away here.
+    scope: u32,
 }
 
 /// All of them, by the address that they are bound to.
@@ -48,12 +53,18 @@ impl Sockets {
             raw.set_only_v6(true)?;
         }
         raw.set_nonblocking(true)?;
-        raw.bind(&address.into())?;
+        let scope = scope_of(address.ip());
+        raw.bind(&scoped(address, scope).into())?;
         let sender: std::net::UdpSocket = raw.into();
         enlarge_buffers(&sender);
         let readable = UdpSocket::from_std(sender.try_clone()?)?;
-        let local = readable.local_addr()?;
-        self.open.insert(local, Socket { readable, sender });
+        let local = unscoped(readable.local_addr()?, scope);
+        let socket = Socket {
+            readable,
+            sender,
+            scope,
+        };
+        self.open.insert(local, socket);
         Ok(local)
     }
 
@@ -73,6 +84,7 @@ impl Sockets {
             tracing::debug!(%local, %to, "no such socket to send from");
             return;
         };
+        let to = scoped(to, socket.scope);
         let mut result = socket.sender.send_to(payload, to);
         // An ICMP error of an earlier datagram is reported on the next call, which then did
         // nothing: that one deserves its own attempt.
@@ -105,13 +117,32 @@ impl Sockets {
             return Received::Empty;
         };
         match socket.readable.try_recv_from(buffer) {
-            Ok((size, from)) => Received::Datagram(size, from),
+            Ok((size, from)) => Received::Datagram(size, unscoped(from, socket.scope)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Empty,
             Err(error) => {
                 tracing::debug!(%local, %error, "a socket reports an error");
                 Received::Nothing
             }
         }
+    }
+}
+
+/// A link-local address with the link that it is on.
+fn scoped(address: SocketAddr, scope: u32) -> SocketAddr {
+    match address {
+        SocketAddr::V6(mut v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            v6.set_scope_id(scope);
+            v6.into()
+        }
+        _ => address,
+    }
+}
+
+/// The same without the link, if the socket has but that one.
+fn unscoped(address: SocketAddr, scope: u32) -> SocketAddr {
+    match scope {
+        0 => address,
+        _ => SocketAddr::new(address.ip(), address.port()),
     }
 }
 
@@ -153,6 +184,31 @@ mod tests {
             assert_eq!((&buffer[..size], from), (&expected[..], a));
         }
         assert!(matches!(sockets.receive(b, &mut buffer), Received::Empty));
+    }
+
+    /// Candidates name no link: what such a socket sends and gets has addresses without one.
+    #[tokio::test]
+    async fn a_link_local_socket_needs_no_scope() {
+        let links = webrtc_util::ifaces::ifaces().unwrap();
+        let link_local = links.iter().find_map(|link| match link.addr?.ip() {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(v6),
+            _ => None,
+        });
+        let Some(address) = link_local else {
+            println!("skipped: this host has no link-local address");
+            return;
+        };
+        let mut sockets = Sockets::default();
+        let a = sockets.bind_any_port(address.into()).unwrap();
+        let b = sockets.bind_any_port(address.into()).unwrap();
+        assert_eq!(a, SocketAddr::new(address.into(), a.port()));
+        sockets.send(a, b, b"one");
+        let ready = poll_fn(|cx| sockets.poll_readable(cx)).await;
+        assert_eq!(ready, [b]);
+        let Received::Datagram(3, from) = sockets.receive(b, &mut [0; 16]) else {
+            panic!("a datagram was sent");
+        };
+        assert_eq!(from, a);
     }
 
     #[tokio::test]

@@ -97,7 +97,10 @@ fn ordinary_checks_in_order() {
     let (candidates, mut checklist) = form(locals(), remotes());
     let now = Instant::now();
     let mut order = Vec::new();
-    while let Some(id) = checklist.next_ordinary(&candidates, false) {
+    while let Some(id) = checklist
+        .next_ordinary(&candidates, false)
+        .map(|pair| pair.id)
+    {
         let pair = checklist.get_mut(id).unwrap();
         order.push(pair.component);
         pair.state = PairState::InProgress {
@@ -109,7 +112,76 @@ fn ordinary_checks_in_order() {
     let failed = checklist.iter().next().unwrap().id;
     checklist.get_mut(failed).unwrap().state = PairState::Failed;
     let next = checklist.next_ordinary(&candidates, false).unwrap();
-    assert_eq!(checklist.get(next).unwrap().component, Rtcp);
+    assert_eq!(next.component, Rtcp);
+}
+
+/// Of ten interfaces a side, the pairs of the first ones have their first checks first, those that
+/// one interface would have; the states are those of section 6.1.2.6 all the same.
+#[test]
+fn the_best_pair_of_each_kind_leads() {
+    let mut locals = Vec::new();
+    let mut remotes = Vec::new();
+    for number in 0..10 {
+        let with = |mut found: Candidate| {
+            found.priority -= number << 8;
+            found
+        };
+        let base = format!("10.0.{number}.1:4000");
+        let mut host = local(&base, &base, Host, Rtp);
+        host.candidate = with(host.candidate);
+        locals.push(host);
+        remotes.push(with(candidate(&format!("10.9.{number}.9:4000"), Host, Rtp)));
+        let seen = format!("203.0.113.{number}:6000");
+        remotes.push(with(candidate(&seen, ServerReflexive, Rtp)));
+    }
+    let (candidates, mut checklist) = form(locals, remotes);
+    assert_eq!(checklist.len(), 100);
+    assert!(
+        checklist
+            .iter()
+            .all(|pair| pair.state == PairState::Waiting)
+    );
+    let now = Instant::now();
+    let mut order = Vec::new();
+    while let Some(id) = checklist
+        .next_ordinary(&candidates, false)
+        .map(|pair| pair.id)
+    {
+        let pair = checklist.get_mut(id).unwrap();
+        pair.state = PairState::InProgress {
+            since: now,
+            latest: now,
+        };
+        order.push((pair.local.0, candidates.remote(pair.remote).address));
+    }
+    let first = |text: &str| (0, text.parse::<SocketAddr>().unwrap());
+    assert_eq!(
+        order[..2],
+        [first("10.9.0.9:4000"), first("203.0.113.0:6000")]
+    );
+    assert_eq!(order.len(), 100);
+}
+
+/// From each relay of ours that leads, one permission for each host.
+#[test]
+fn permissions_are_asked_for_ahead() {
+    let relay = "198.51.100.1:50000";
+    let mut all = locals();
+    all.push(local(relay, relay, CandidateType::Relayed, Rtp));
+    let mut others = remotes();
+    let mut relayed = candidate("203.0.113.2:7000", CandidateType::Relayed, Rtp);
+    others.push(relayed.clone());
+    relayed.address = "198.51.100.2:7000".parse().unwrap();
+    relayed.priority -= 1;
+    others.push(relayed);
+    let (candidates, checklist) = form(all, others);
+    let asked: Vec<String> = checklist
+        .permissions(&candidates)
+        .iter()
+        .map(|path| format!("{} {}", path.base, path.remote.ip()))
+        .collect();
+    let expected = ["203.0.113.2", "198.51.100.2"].map(|peer| format!("{relay} {peer}"));
+    assert_eq!(asked, expected);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod interfaces;
 mod names;
 mod peers;
 mod relay;
+mod relay_budget;
 mod restart;
 mod stage;
 mod survive;

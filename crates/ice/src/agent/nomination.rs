@@ -15,6 +15,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// nominated only after the direct ones had so long; so is one by TCP, after those by UDP.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// However late the last direct pair was revealed.
+const LAST_CALL: Duration = Duration::from_secs(3);
+
 impl Agent {
     /// When we may nominate the best valid pair of a component, and which one that is: as soon as
     /// no unfinished pair of higher priority could still plausibly beat it.
@@ -59,22 +62,29 @@ impl Agent {
         ]
         .contains(&CandidateType::Relayed);
         let by_tcp = self.candidates.local(base).candidate.protocol.is_tcp();
-        if (relayed && self.has_unfinished_direct_pair(component, false))
-            || (by_tcp && self.has_unfinished_direct_pair(component, true))
-        {
-            due = due.max(self.started + LONGEST_WAIT);
-        }
-        Some((due, best.via))
+        let patience = match (relayed, by_tcp) {
+            (true, _) => self.direct_pairs_have_until(component, false),
+            (false, true) => self.direct_pairs_have_until(component, true),
+            (false, false) => None,
+        };
+        Some((due.max(patience.unwrap_or(due)), best.via))
     }
 
-    fn has_unfinished_direct_pair(&self, component: ComponentId, by_udp: bool) -> bool {
-        self.checklist.iter().any(|pair| {
+    /// Each direct pair has a second from its own first check on: one that only the peer's check
+    /// has revealed begins late. `None` when no such pair is unfinished.
+    fn direct_pairs_have_until(&self, component: ComponentId, by_udp: bool) -> Option<Instant> {
+        let unfinished = self.checklist.iter().filter(|pair| {
             pair.component == component
                 && pair.is_unfinished()
                 && !(by_udp && pair.protocol.is_tcp())
                 && self.candidates.local(pair.local).candidate.kind != CandidateType::Relayed
                 && self.candidates.remote(pair.remote).kind != CandidateType::Relayed
-        })
+        });
+        let until = unfinished.map(|pair| match pair.state {
+            PairState::InProgress { since, .. } => since + LONGEST_WAIT,
+            _ => self.started + LONGEST_WAIT,
+        });
+        Some(until.max()?.min(self.started + LAST_CALL))
     }
 
     /// Section 8.1.1: one and only one nomination for each component.

@@ -174,6 +174,18 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// Whether more candidates may follow a description (RFC 8838).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Trickle {
+    /// The agent does not trickle: the description is complete.
+    #[default]
+    Unsupported,
+    /// `a=ice-options` holds `trickle`, and more candidates may come.
+    Open,
+    /// The same, and `a=end-of-candidates`: no more will come.
+    Ended,
+}
+
 /// What one agent tells the other about one data stream: the ICE part of an offer or answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceDescription {
@@ -187,6 +199,8 @@ pub struct IceDescription {
     pub ice2: bool,
     /// `a=ice-pacing`; none means 50 ms (RFC 8839 section 5.5).
     pub pacing: Option<Duration>,
+    /// Whether `a=ice-options` holds `trickle`, and `a=end-of-candidates` is there.
+    pub trickle: Trickle,
     /// `a=remote-candidates`: component and address, in an updated offer after nomination.
     pub remote_candidates: Vec<(ComponentId, SocketAddr)>,
 }

@@ -3,7 +3,9 @@
 mod again;
 mod candidates;
 mod gathered;
+mod joining;
 mod keeping;
+mod late;
 mod questions;
 mod tcp;
 
@@ -200,9 +202,7 @@ impl Gatherer {
     }
 
     fn finish_if_settled(&mut self) {
-        let asking = |question: &Question| matches!(question.state, QuestionState::Asking { .. });
-        self.finished |=
-            !self.questions.iter().any(asking) && self.relays.iter().all(Relay::is_settled);
+        self.finished |= self.is_settled();
     }
 
     /// What an agent or a stream wants to send: from a relayed address it goes to the TURN server,
@@ -227,8 +227,10 @@ impl Gatherer {
         self.questions.clear();
     }
 
-    /// Gives back the allocations that were made from this base.
+    /// Gives back the allocations that were made from this base, and asks nothing from it any more.
     pub fn release(&mut self, now: Instant, base: SocketAddr) {
+        self.questions
+            .retain(|question| question.base.address != base);
         for relay in &mut self.relays {
             if relay.base().address == base {
                 relay.release(now, &mut self.randomness);

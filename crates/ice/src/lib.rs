@@ -72,6 +72,7 @@ mod turn;
 
 pub use candidate::{
     Candidate, CandidateType, ComponentId, Credentials, IceDescription, TcpType, TransportProtocol,
+    Trickle,
 };
 pub use classify::{PacketKind, classify};
 pub use event::{

@@ -113,6 +113,16 @@ impl MediaSockets {
         keeper.into_iter().chain(again).chain(strangers).min()
     }
 
+    /// Whether every server that was asked has answered or refused.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.keeper.is_settled()
+    }
+
+    /// What is known by now: more than what was offered, if a server was slow.
+    pub(crate) fn gathered_by_now(&self) -> Gathered {
+        self.keeper.gathered()
+    }
+
     /// A path is selected: no other binding is needed any more, unless a restart needs it.
     pub(crate) fn path_selected(&mut self) {
         if self.again.is_none() {
@@ -171,6 +181,14 @@ fn close_all(desk: &mut Desk, bases: &[Base]) {
             local: base.address,
         });
     }
+}
+
+/// A set from the pool.
+pub(crate) enum Warm {
+    /// Its candidates are gathered.
+    Ready(MediaSockets),
+    /// They are on their way.
+    Begun(Gathering),
 }
 
 /// A set of sockets on its way to being [`MediaSockets`].
@@ -367,6 +385,28 @@ impl Gathering {
             Stage::Gathering { took, .. } => *took,
             _ => None,
         }
+    }
+
+    /// Takes what is there: the rest will be trickled. Sockets at least there must be.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if let Stage::Gathering { gatherer, took, .. } = &mut self.stage
+            && gatherer.gathered().candidates().next().is_some()
+        {
+            took.get_or_insert(now.saturating_duration_since(self.started));
+        }
+    }
+
+    /// Asks whether what was gathered still stands, while it waits in the pool.
+    pub(crate) fn verify(&mut self, desk: &mut Desk, now: Instant) {
+        if let Stage::Gathering { gatherer, .. } = &mut self.stage {
+            gatherer.verify(now);
+        }
+        self.handle_timeout(desk, now);
+    }
+
+    /// Whether a server has lost what was gathered: these candidates lead nowhere.
+    pub(crate) fn is_stale(&self) -> bool {
+        matches!(&self.stage, Stage::Gathering { gatherer, .. } if gatherer.is_stale())
     }
 
     /// How many candidates there are by now.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -13,13 +13,16 @@ use ringtrue_sip::{ConnectionId, Endpoint, RegisterConfig, Rejection, SipEvent, 
 use crate::call::{Call, IncomingInvite};
 use crate::desk::{Desk, is_media};
 use crate::event::EventKind;
-use crate::gathering::{Gathering, MediaSockets};
+use crate::gathering::{Gathering, MediaSockets, Warm};
 use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
 use crate::io::{
     BindRequest, CallKey, Connection, Frame, Interface, LookupResult, Output, ResolveQuery,
 };
 use crate::settings::Settings;
 
+/// A set in the pool is verified so often: a server that restarts forgets its allocations without
+/// a word, and a call that came now would offer a dead address.
+const VERIFY: Duration = Duration::from_secs(30);
 /// For how long we register, in seconds.
 const REGISTRATION: u32 = 600;
 
@@ -41,6 +44,8 @@ pub struct Phone {
 struct WarmSet {
     gathering: Gathering,
     told: bool,
+    /// When its servers are asked whether it still stands.
+    verify_at: Instant,
 }
 
 impl Phone {
@@ -382,6 +387,10 @@ impl Phone {
         }
         for warm in &mut self.pool {
             warm.gathering.handle_timeout(&mut self.desk, now);
+            if now >= warm.verify_at {
+                warm.verify_at = now + VERIFY;
+                warm.gathering.verify(&mut self.desk, now);
+            }
         }
         self.settle(now);
     }
@@ -398,10 +407,10 @@ impl Phone {
             .calls
             .values()
             .filter_map(|call| call.poll_timeout(desk));
-        let pool = self
-            .pool
-            .iter()
-            .filter_map(|warm| warm.gathering.poll_timeout(desk));
+        let pool = self.pool.iter().flat_map(|warm| {
+            let gathering = warm.gathering.poll_timeout(desk);
+            gathering.into_iter().chain([warm.verify_at])
+        });
         desk.sip
             .poll_timeout()
             .into_iter()
@@ -490,6 +499,7 @@ impl Phone {
             | SipEvent::Reinvite { dialog, .. }
             | SipEvent::ReinviteAccepted { dialog, .. }
             | SipEvent::ReinviteRefused { dialog, .. }
+            | SipEvent::Trickled { dialog, .. }
             | SipEvent::ByeDone { dialog } => dialog.call,
         };
         let desk = &mut self.desk;
@@ -534,13 +544,28 @@ impl Phone {
         self.calls.insert(key, call);
     }
 
-    /// A set from the pool that is ready.
-    fn take_warm(&mut self) -> Option<MediaSockets> {
-        let ready = self
-            .pool
-            .iter()
-            .position(|warm| warm.gathering.took().is_some())?;
-        self.pool.swap_remove(ready).gathering.finish().ok()
+    /// A set from the pool: one that is ready, else the one that was begun first.
+    fn take_warm(&mut self) -> Option<Warm> {
+        let ready = |warm: &WarmSet| warm.gathering.took().is_some() && !warm.gathering.is_stale();
+        let index = self.pool.iter().position(ready).unwrap_or(0);
+        if self.pool.is_empty() {
+            return None;
+        }
+        Some(match self.pool.remove(index).gathering.finish() {
+            Ok(sockets) => Warm::Ready(sockets),
+            Err(gathering) => Warm::Begun(*gathering),
+        })
+    }
+
+    /// Takes the sets out of the pool whose candidates a server has lost.
+    fn renew_stale(&mut self, now: Instant) {
+        let (stale, fresh) = std::mem::take(&mut self.pool)
+            .into_iter()
+            .partition::<Vec<_>, _>(|warm| warm.gathering.is_stale());
+        self.pool = fresh;
+        for warm in stale {
+            warm.gathering.abandon(&mut self.desk, now);
+        }
     }
 
     /// Keeps the pool filled, and tells of each set that has become ready.
@@ -550,11 +575,13 @@ impl Phone {
         } else {
             self.desk.settings.warm_sets
         };
+        self.renew_stale(now);
         while self.pool.len() < wanted {
             let gathering = Gathering::begin(&mut self.desk, now);
             self.pool.push(WarmSet {
                 gathering,
                 told: false,
+                verify_at: now + VERIFY,
             });
         }
         for warm in &mut self.pool {

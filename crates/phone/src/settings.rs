@@ -108,7 +108,7 @@ pub struct Settings {
     /// The interfaces whose addresses come first, by their names; one that ends with `*` stands
     /// for all that begin so.
     pub prefer: Vec<String>,
-    /// How long gathering may take.
+    /// How long an offer or answer waits for slow servers; what comes later is trickled.
     pub gather_patience: Duration,
     /// Whether the controlling side sends the updated offer after nomination to `ice2` peers too.
     pub updated_offer: bool,

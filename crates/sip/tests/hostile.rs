@@ -3,6 +3,7 @@
 //! what was read is printed so that it reads the same.
 
 use proptest::prelude::*;
+use ringtrue_ice::Credentials;
 use ringtrue_sip::message::*;
 use ringtrue_sip::sdp::{self, Direction, LocalMedia, RtpCodec, SessionDescription};
 use ringtrue_sip::uri::Uri;
@@ -242,6 +243,35 @@ fn every_byte_of_a_session_description() {
     mutations(SDP.as_bytes(), |bytes| check_sdp(&local, bytes));
 }
 
+const FRAGMENT: &str = "a=group:BUNDLE 0 1\r\n\
+a=ice-pwd:asd88fgpdd777uzjYhagZg\r\n\
+a=ice-ufrag:8hhY\r\n\
+m=audio 9 RTP/AVP 0\r\n\
+a=mid:0\r\n\
+a=candidate:1 1 UDP 2130706431 10.0.1.1 8998 typ host\r\n\
+a=candidate:2 1 UDP 1694498815 192.0.2.3 45664 typ srflx raddr 10.0.1.1 rport 8998\r\n\
+a=end-of-candidates\r\n\
+m=audio 9 RTP/AVP 0\r\n\
+a=mid:1\r\n";
+
+fn check_fragment(bytes: &[u8]) {
+    for mid in [None, Some("0"), Some("1"), Some("")] {
+        if let Ok(fragment) = sdp::TrickleFragment::parse(bytes, mid) {
+            assert!(fragment.candidates.len() <= sdp::MAX_CANDIDATES);
+            let Credentials { ufrag, pwd } = fragment.credentials;
+            assert!(ufrag.len() >= 4 && pwd.len() >= 22);
+        }
+    }
+}
+
+#[test]
+fn every_byte_of_a_fragment() {
+    check_fragment(FRAGMENT.as_bytes());
+    let whole = sdp::TrickleFragment::parse(FRAGMENT.as_bytes(), Some("0")).unwrap();
+    assert_eq!((whole.candidates.len(), whole.end_of_candidates), (2, true));
+    mutations(FRAGMENT.as_bytes(), check_fragment);
+}
+
 #[test]
 fn limits_hold() {
     let head = "OPTIONS sip:a@b.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
@@ -292,6 +322,24 @@ fn limits_hold() {
         SessionDescription::parse(format!("v=0\r\n{}", "a=x\r\n".repeat(14_000)).as_bytes())
             .is_err()
     );
+    let fragment = |rest: String| {
+        let text = format!("a=ice-pwd:asd88fgpdd777uzjYhagZg\na=ice-ufrag:8hhY\n{rest}");
+        sdp::TrickleFragment::parse(text.as_bytes(), None).map(|read| read.candidates.len())
+    };
+    let candidate = "a=candidate:1 1 UDP 2130706431 10.0.1.1 8998 typ host\n";
+    let many = format!("m=audio 9 RTP/AVP 0\n{}", candidate.repeat(500));
+    assert_eq!(fragment(many), Ok(sdp::MAX_CANDIDATES));
+    let streams = |n| "m=audio 9 RTP/AVP 0\n".repeat(n);
+    assert_eq!(fragment(streams(sdp::MAX_STREAMS)), Ok(0));
+    assert_eq!(
+        fragment(streams(sdp::MAX_STREAMS + 1)),
+        Err(sdp::FragmentError::TooManyStreams)
+    );
+    assert_eq!(
+        fragment("a=x\n".repeat(20_000)),
+        Err(sdp::FragmentError::TooLarge)
+    );
+
     let streams = |n| format!("v=0\r\n{}", "m=audio 1 RTP/AVP 0\r\n".repeat(n));
     assert!(SessionDescription::parse(streams(sdp::MAX_STREAMS).as_bytes()).is_ok());
     assert!(SessionDescription::parse(streams(sdp::MAX_STREAMS + 1).as_bytes()).is_err());
@@ -340,6 +388,8 @@ proptest! {
     #[test]
     fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         check_message(&bytes);
+        check_fragment(&bytes);
+        check_fragment(&[&FRAGMENT.as_bytes()[..90], &bytes[..]].concat());
         let local = local();
         check_sdp(&local, &bytes);
         check_sdp(&local, &[b"v=0\r\n", &bytes[..]].concat());

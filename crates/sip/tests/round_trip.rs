@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::option;
 use proptest::prelude::*;
 use ringtrue_ice::{
-    Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol,
+    Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol, Trickle,
 };
 use ringtrue_sip::message::*;
 use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, RtpCodec, SessionDescription};
@@ -220,15 +220,17 @@ fn ice() -> impl Strategy<Value = IceDescription> {
         any::<bool>(),
         any::<bool>(),
         option::of(5u64..500),
+        prop::sample::select(vec![Trickle::Unsupported, Trickle::Open, Trickle::Ended]),
         remote,
     )
         .prop_map(
-            |(ufrag, pwd, candidates, lite, ice2, pacing, remote)| IceDescription {
+            |(ufrag, pwd, candidates, lite, ice2, pacing, trickle, remote)| IceDescription {
                 credentials: Credentials { ufrag, pwd },
                 candidates,
                 lite,
                 ice2,
                 pacing: pacing.filter(|_| !lite).map(Duration::from_millis),
+                trickle,
                 remote_candidates: remote
                     .map(|r| (ComponentId::Rtp, r.into()))
                     .into_iter()

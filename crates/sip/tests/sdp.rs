@@ -1,6 +1,6 @@
 //! Descriptions as phones of the field write them, and what offer and answer make of them.
 
-use ringtrue_ice::{CandidateType, ComponentId, IceDescription};
+use ringtrue_ice::{CandidateType, ComponentId, IceDescription, Trickle};
 use ringtrue_sip::sdp::*;
 
 fn codec(payload_type: u8, name: &str, clock_rate: u32, channels: u8) -> RtpCodec {
@@ -726,4 +726,130 @@ fn a_format_list_without_end_costs_little() {
         format!("v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP {numbers}0\r\n{attributes}");
     let negotiated = read_answer(&ours(), &parse(&text)).unwrap();
     assert_eq!(negotiated.codecs.len(), 2);
+}
+
+const TRICKLING: &str = "v=0\no=- 1 1 IN IP4 0.0.0.0\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\n\
+    a=ice-options:trickle ice2\nm=audio 9 RTP/AVP 0\na=mid:foo\na=ice-ufrag:8hhY\n\
+    a=ice-pwd:asd88fgpdd777uzjYhagZg\na=rtcp-mux\n";
+
+#[test]
+fn an_offer_without_any_candidate_is_a_full_trickle_and_no_mismatch() {
+    let remote = read_offer(&parse(TRICKLING)).unwrap();
+    let ice = supported(&remote.ice);
+    assert_eq!((ice.trickle, ice.candidates.len()), (Trickle::Open, 0));
+    assert_eq!(remote.mid.as_deref(), Some("foo"));
+    // One candidate that is not the default: the others are on their way.
+    let some = format!(
+        "{}a=candidate:1 1 UDP 2130706431 10.0.1.1 8998 typ host\n",
+        TRICKLING.replace("c=IN IP4 0.0.0.0", "c=IN IP4 192.0.2.9")
+    );
+    let remote = read_offer(&parse(&some)).unwrap();
+    assert_eq!(supported(&remote.ice).candidates.len(), 1);
+    // The same without any to come has been tampered with.
+    for (whole, trickle) in [
+        (some.replace("trickle", ""), Trickle::Unsupported),
+        (format!("{some}a=end-of-candidates\n"), Trickle::Ended),
+    ] {
+        let remote = read_offer(&parse(&whole)).unwrap();
+        assert_eq!(remote.ice, IceSupport::Mismatch, "{trickle:?}");
+        let sound = whole
+            .replace("192.0.2.9", "10.0.1.1")
+            .replace("audio 9", "audio 8998");
+        let remote = read_offer(&parse(&sound)).unwrap();
+        assert_eq!(supported(&remote.ice).trickle, trickle);
+    }
+}
+
+#[test]
+fn the_tag_of_the_stream_is_kept_in_the_answer_and_later() {
+    let mut local = ours();
+    let (answered, negotiated) = answer_text(TRICKLING, &local);
+    assert!(answered.contains("a=mid:foo\r\n"), "{answered}");
+    assert_eq!(negotiated.mid.as_deref(), Some("foo"));
+    // Without one in the offer there is none in the answer.
+    let untagged = TRICKLING.replace("a=mid:foo\n", "");
+    assert!(!answer_text(&untagged, &local).0.contains("a=mid"));
+
+    // Our offers have one when we trickle, and it is meant even if the answer leaves it out.
+    assert!(!String::from_utf8(offer(&local)).unwrap().contains("a=mid"));
+    local.ice.as_mut().unwrap().trickle = Trickle::Ended;
+    let offered = String::from_utf8(offer(&local)).unwrap();
+    for line in [
+        "a=mid:0\r\n",
+        "a=ice-options:ice2 trickle\r\n",
+        "a=end-of-candidates\r\n",
+    ] {
+        assert!(offered.contains(line), "{line} in {offered}");
+    }
+    let negotiated = read_answer(&local, &parse(&untagged)).unwrap();
+    assert_eq!(negotiated.mid.as_deref(), Some("0"));
+    let later = String::from_utf8(subsequent_offer(&parse(TRICKLING), &local)).unwrap();
+    assert_eq!(later.matches("a=mid:").count(), 1);
+    assert!(later.contains("a=mid:foo\r\n"), "{later}");
+}
+
+#[test]
+fn a_fragment_says_what_we_know_and_reads_as_it_was_written() {
+    let mut ice = ours_ice();
+    ice.trickle = Trickle::Open;
+    let text = trickle_fragment(&ice, &[ComponentId::Rtp], Some("foo"));
+    assert_eq!(
+        String::from_utf8(text.clone()).unwrap(),
+        "a=ice-pwd:oursoursoursoursoursours\r\na=ice-ufrag:ours1234\r\n\
+         m=audio 9 RTP/AVP 0\r\na=mid:foo\r\n\
+         a=candidate:1 1 UDP 2130706431 198.51.100.1 7000 typ host\r\n"
+    );
+    let read = TrickleFragment::parse(&text, Some("foo")).unwrap();
+    assert_eq!(read.credentials, ice.credentials);
+    assert_eq!(read.candidates, ice.candidates[..1]);
+    assert!(!read.end_of_candidates);
+    let other = TrickleFragment::parse(&text, Some("bar"));
+    assert_eq!(other, Err(FragmentError::OtherStream));
+    // Where offer and answer have no tag, the sound is meant.
+    assert!(TrickleFragment::parse(&text, None).is_ok());
+    ice.trickle = Trickle::Ended;
+    let text = trickle_fragment(&ice, &[ComponentId::Rtp, ComponentId::Rtcp], None);
+    let read = TrickleFragment::parse(&text, Some("foo")).unwrap();
+    assert_eq!((read.candidates.len(), read.end_of_candidates), (2, true));
+}
+
+/// The example of RFC 8840 section 4.4 with other addresses, and what must be passed over.
+#[test]
+fn a_foreign_fragment_is_read_as_far_as_it_can_be_used() {
+    let text = "a=group:BUNDLE foo bar\r\na=ice-pwd:asd88fgpdd777uzjYhagZg\r\na=ice-ufrag:8hhY\r\n\
+        m=audio 9 RTP/AVP 0\r\na=mid:bar\r\na=candidate:9 1 UDP 1 10.9.9.9 9 typ host\r\n\
+        m=audio 9 RTP/AVP 0\r\na=mid:foo\r\n\
+        a=candidate:1 1 UDP 2130706432 2001:db8::1 5000 typ host\r\n\
+        a=candidate:1 1 UDP 2130706430 3f2c.local 5001 typ host\r\n\
+        a=candidate:1 1 UDP 2130706429 phone.example.org 5001 typ host\r\n\
+        a=candidate:1 1 QUIC 2130706428 10.0.0.1 5002 typ host\r\n\
+        a=candidate:1 1 UDP 2130706427 10.0.0.1 5003 typ teleport\r\n\
+        a=candidate:2 1 UDP 1694498815 192.0.2.3 5010 typ srflx raddr 10.0.0.1 rport 5000 ufrag x\r\n\
+        a=candidate\r\na=candidate:x\r\na=rtcp-mux\r\na=end-of-candidates\r\n";
+    let read = TrickleFragment::parse(text.as_bytes(), Some("foo")).unwrap();
+    let addresses: Vec<_> = read
+        .candidates
+        .iter()
+        .map(|c| c.address.to_string())
+        .collect();
+    assert_eq!(addresses, ["[2001:db8::1]:5000", "192.0.2.3:5010"]);
+    assert!(read.end_of_candidates);
+    assert_eq!(read.credentials.ufrag, "8hhY");
+    let bar = TrickleFragment::parse(text.as_bytes(), Some("bar")).unwrap();
+    assert_eq!((bar.candidates.len(), bar.end_of_candidates), (1, false));
+
+    // A stream may have a ufrag of its own; without any there is no generation.
+    let own = text.replace(
+        "a=mid:foo",
+        "a=mid:foo\r\na=ice-ufrag:own1\r\na=ice-pwd:ownownownownownownownown",
+    );
+    let read = TrickleFragment::parse(own.as_bytes(), Some("foo")).unwrap();
+    assert_eq!(read.credentials.ufrag, "own1");
+    let none = text.replace("a=ice-ufrag:8hhY", "a=ice-ufrag:8");
+    let none = TrickleFragment::parse(none.as_bytes(), Some("foo"));
+    assert_eq!(none, Err(FragmentError::NoCredentials));
+    // The end of all streams at once.
+    let end = "a=ice-pwd:asd88fgpdd777uzjYhagZg\na=ice-ufrag:8hhY\na=end-of-candidates\n";
+    let end = TrickleFragment::parse(end.as_bytes(), Some("foo")).unwrap();
+    assert!(end.end_of_candidates && end.candidates.is_empty());
 }

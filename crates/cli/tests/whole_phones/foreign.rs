@@ -164,7 +164,7 @@ impl Foreign {
         self.state.lock().unwrap()
     }
 
-    fn send(&self, stage: &mut Stage, to: SocketAddr, text: String) {
+    pub fn send(&self, stage: &mut Stage, to: SocketAddr, text: String) {
         let local = SocketAddr::from((CAROL, SIP));
         let world = stage.simulation.world_mut();
         world.send_udp(self.host, local, to, text.into_bytes());
@@ -327,6 +327,25 @@ impl Foreign {
     }
 }
 
+/// The message with the long names of header fields, which a large one comes without.
+fn with_long_names(text: &str) -> String {
+    const NAMES: [(&str, &str); 8] = [
+        ("\r\nv: ", "\r\nVia: "),
+        ("\r\nf: ", "\r\nFrom: "),
+        ("\r\nt: ", "\r\nTo: "),
+        ("\r\ni: ", "\r\nCall-ID: "),
+        ("\r\nm: ", "\r\nContact: "),
+        ("\r\nk: ", "\r\nSupported: "),
+        ("\r\nc: ", "\r\nContent-Type: "),
+        ("\r\nl: ", "\r\nContent-Length: "),
+    ];
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+    let head = NAMES.iter().fold(head.to_owned(), |head, (short, long)| {
+        head.replace(short, long)
+    });
+    format!("{head}\r\n\r\n{body}")
+}
+
 /// What lives on the host.
 struct Peer(Arc<Mutex<State>>);
 
@@ -337,7 +356,7 @@ impl State {
 
     fn handle(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, payload: &[u8]) {
         if local.port() == SIP {
-            let text = String::from_utf8_lossy(payload).into_owned();
+            let text = with_long_names(&String::from_utf8_lossy(payload));
             self.came.push(Came {
                 at: now,
                 from,

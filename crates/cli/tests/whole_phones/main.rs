@@ -18,3 +18,5 @@ mod stage;
 mod survive;
 mod talk;
 mod tcp;
+mod trickle;
+mod warm;

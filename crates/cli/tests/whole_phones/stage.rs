@@ -128,6 +128,8 @@ pub struct Stage {
     pub alice: HostId,
     pub bob: HostId,
     pub second: Option<HostId>,
+    pub stun: HostId,
+    pub turn: HostId,
     pub call: Option<CallKey>,
     /// How many allocations the TURN server holds, and how many packets it relayed.
     pub allocations: Arc<AtomicUsize>,
@@ -226,6 +228,8 @@ impl Setup {
             alice,
             bob,
             second,
+            stun,
+            turn,
             call: None,
             allocations,
             relayed,

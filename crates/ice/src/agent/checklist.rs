@@ -102,6 +102,16 @@ impl Candidates {
             .map(LocalIndex)
     }
 
+    /// Whether a local candidate of this address and base is there (RFC 8838 section 9).
+    pub(super) fn knows(&self, other: &LocalCandidate) -> bool {
+        self.locals.iter().any(|local| {
+            local.candidate.address == other.candidate.address
+                && local.candidate.protocol == other.candidate.protocol
+                && local.base == other.base
+                && local.candidate.component == other.candidate.component
+        })
+    }
+
     pub(super) fn find_remote(
         &self,
         protocol: TransportProtocol,
@@ -225,6 +235,43 @@ impl Checklist {
         }
     }
 
+    /// Pairs one local candidate, if checks leave from it, with every remote one, Frozen.
+    pub(super) fn pair_local(&mut self, candidates: &Candidates, role: Role, local: LocalIndex) {
+        let ours = &candidates.local(local).candidate;
+        for (index, remote) in candidates.remotes.iter().enumerate() {
+            let index = RemoteIndex(index);
+            if is_base(ours) && may_pair(ours, remote) && self.find(local, index).is_none() {
+                self.insert(candidates, role, local, index, PairState::Frozen);
+            }
+        }
+    }
+
+    /// RFC 8838 section 12: a new pair is Waiting if it is the topmost of its foundation, or if
+    /// one of its foundation has succeeded. Of the pairs that were there before, none gains by it.
+    pub(super) fn unfreeze_new(&mut self, candidates: &Candidates) {
+        let may_begin = |pair: &CandidatePair| {
+            let rank = (pair.component, Reverse(pair.priority));
+            let foundation = candidates.foundation(pair);
+            let alike = || {
+                let others = self.pairs.iter();
+                others.filter(|other| candidates.foundation(other) == foundation)
+            };
+            alike().all(|other| rank <= (other.component, Reverse(other.priority)))
+                || alike().any(|other| other.state == PairState::Succeeded)
+        };
+        let begin: Vec<PairId> = self
+            .pairs
+            .iter()
+            .filter(|pair| pair.state == PairState::Frozen && may_begin(pair))
+            .map(|pair| pair.id)
+            .collect();
+        for id in begin {
+            if let Some(pair) = self.get_mut(id) {
+                pair.state = PairState::Waiting;
+            }
+        }
+    }
+
     fn insert(
         &mut self,
         candidates: &Candidates,
@@ -269,11 +316,19 @@ impl Checklist {
             for pair in &self.pairs {
                 *crowds.entry(candidates.kind(pair)).or_insert(0) += 1;
             }
+            // RFC 8838 section 11: pairs that have failed make room first.
             let victim = self
                 .pairs
                 .iter()
                 .filter(|pair| pair.is_unfinished() || pair.state == PairState::Failed)
-                .max_by_key(|pair| (crowds.get(&candidates.kind(pair)), Reverse(pair.priority)))
+                .max_by_key(|pair| {
+                    let failed = pair.state == PairState::Failed;
+                    (
+                        failed,
+                        crowds.get(&candidates.kind(pair)),
+                        Reverse(pair.priority),
+                    )
+                })
                 .map(|pair| pair.id);
             let Some(victim) = victim else { return };
             self.remove(victim);
@@ -344,6 +399,11 @@ impl Checklist {
 
     pub(super) fn len(&self) -> usize {
         self.pairs.len()
+    }
+
+    /// So many pairs there may be.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &CandidatePair> {

@@ -3,7 +3,8 @@
 //! Before working here, read RFC 8445 sections 6 to 8; the files follow them:
 //! `checklist` and `pair` (6.1), `checks_out` (7.2, the client), `checks_in` (7.3, the server),
 //! `valid` (7.2.5.3.2 and the proof), `nomination` (8), `restart` (9), `consent` (RFC 7675),
-//! `transaction` (RFC 8489 6.2.1), `updated` (RFC 8839 4.4), `tcp` (RFC 6544).
+//! `transaction` (RFC 8489 6.2.1), `updated` (RFC 8839 4.4), `tcp` (RFC 6544),
+//! `trickle` (RFC 8838).
 
 mod checklist;
 mod checks_in;
@@ -14,6 +15,7 @@ mod pair;
 mod restart;
 mod tcp;
 mod transaction;
+mod trickle;
 mod updated;
 mod valid;
 
@@ -25,7 +27,7 @@ use self::checklist::{Candidates, Checklist};
 use self::pair::PairId;
 use self::transaction::{Purpose, Transactions};
 use self::valid::ValidList;
-use crate::candidate::{ComponentId, Credentials, IceDescription};
+use crate::candidate::{ComponentId, Credentials, IceDescription, Trickle};
 use crate::event::{FailureReason, IceEvent, Path, Role, TcpWish, Transmit};
 use crate::gate::{Gate, Standing};
 use crate::gather::LocalCandidate;
@@ -65,6 +67,7 @@ pub(crate) struct AgentConfig {
     pub(crate) patience: Duration,
     pub(crate) dense_period: Duration,
     pub(crate) pair_limit: usize,
+    pub(crate) trickle: Trickle,
     pub(crate) randomness: Randomness,
     /// A new one, or that of the agent before the restart, raised.
     pub(crate) standing: Arc<Standing>,
@@ -78,6 +81,8 @@ pub(crate) struct Agent {
     role_switches: u32,
     local: Credentials,
     remote: IceDescription,
+    /// Whether candidates of our own may still come.
+    local_trickle: Trickle,
     components: Vec<ComponentId>,
     candidates: Candidates,
     checklist: Checklist,
@@ -88,6 +93,7 @@ pub(crate) struct Agent {
     ta: Duration,
     next_slot: Instant,
     started: Instant,
+    dense_period: Duration,
     dense_ends: Instant,
     /// So many re-checks have been sent since the latest first check.
     rechecks_in_a_row: u32,
@@ -136,6 +142,7 @@ impl Agent {
             role_switches: 0,
             local: config.local,
             remote,
+            local_trickle: config.trickle,
             components: config.components,
             candidates,
             checklist,
@@ -148,6 +155,7 @@ impl Agent {
             ta: ta.max(config.pacing),
             next_slot: now,
             started: now,
+            dense_period: config.dense_period,
             dense_ends: now + config.dense_period,
             rechecks_in_a_row: 0,
             peer_bound: false,
@@ -252,7 +260,7 @@ impl Agent {
 
     /// RFC 8863 waits because the peer's checks may still reveal something: a lite peer sends none.
     fn is_hopeless_for_good(&self) -> bool {
-        self.remote.lite && self.is_hopeless()
+        self.remote.lite && !self.expects_candidates() && self.is_hopeless()
     }
 
     /// Whether every pair has failed, and a component is left without.
@@ -294,7 +302,7 @@ impl Agent {
             };
             self.checklist.revive();
             self.transactions.cancel(now, |_| true);
-            self.dense_ends = now + self.dense_ends.duration_since(self.started);
+            self.dense_ends = now + self.dense_period;
             self.started = now;
         }
     }

@@ -67,7 +67,12 @@ impl Agent {
             (false, true) => self.direct_pairs_have_until(component, true),
             (false, false) => None,
         };
-        Some((due.max(patience.unwrap_or(due)), best.via))
+        let mut due = due.max(patience.unwrap_or(due));
+        // RFC 8838 section 14: a more direct pair may come of what is still to be trickled.
+        if (relayed || by_tcp) && self.expects_candidates() {
+            due = due.max(self.started + LONGEST_WAIT);
+        }
+        Some((due, best.via))
     }
 
     /// Each direct pair has a second from its own first check on: one that only the peer's check

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::pair::{PairId, PairState, RemoteIndex};
+use super::pair::{PairId, PairState};
 use super::valid::ValidPair;
 use super::{Agent, Phase};
-use crate::candidate::{Candidate, ComponentId, IceDescription, TransportProtocol};
+use crate::candidate::{ComponentId, IceDescription, TransportProtocol, Trickle};
 use crate::event::{Role, UpdatedRemote};
 
 /// How the peer's nominated pair stands in the race against the offer that names it.
@@ -62,6 +62,8 @@ impl Agent {
                 .map(|valid| self.candidates.local(valid.local).candidate.clone())
                 .collect(),
             remote_candidates,
+            // RFC 8838 section 13: after the nomination nothing is trickled any more.
+            trickle: Trickle::Ended,
             ..own.clone()
         })
     }
@@ -96,7 +98,7 @@ impl Agent {
         }
         if remote.remote_candidates.is_empty() {
             if self.completed.is_none() {
-                self.add_remotes(&remote.candidates);
+                self.add_remotes(now, &remote.candidates);
             }
             return UpdatedRemote::Ready;
         }
@@ -149,32 +151,6 @@ impl Agent {
             Race::Lost
         } else {
             Race::Unknown
-        }
-    }
-
-    /// Candidates that the first description lacked, as far as the limits go.
-    fn add_remotes(&mut self, candidates: &[Candidate]) {
-        for candidate in candidates {
-            if !self.components.contains(&candidate.component) {
-                continue;
-            }
-            match self.candidates.find_remote(
-                candidate.protocol,
-                candidate.address,
-                candidate.component,
-            ) {
-                // What a check had revealed is now signalled (RFC 8445 section 7.3.1.3).
-                Some(RemoteIndex(known)) => self.candidates.remotes[known] = candidate.clone(),
-                None => {
-                    let Some(index) = self.candidates.add_remote(candidate.clone()) else {
-                        return;
-                    };
-                    self.checklist
-                        .pair_remote(&self.candidates, self.role, index);
-                    self.checklist.limit_pairs(&self.candidates);
-                    self.checklist.choose_leaders(&self.candidates);
-                }
-            }
         }
     }
 }

@@ -87,6 +87,11 @@ impl Gatherer {
     }
 
     pub(super) fn ask(&mut self, now: Instant, index: usize) {
+        let pause = if self.finished {
+            self.late_pause(now)
+        } else {
+            ASK_AGAIN
+        };
         let id = TransactionId(self.randomness.transaction_id());
         let (Some(question), Some(payload)) = (self.questions.get_mut(index), server_request(id))
         else {
@@ -100,7 +105,7 @@ impl Gatherer {
             // A server that was silent for the whole patience is asked no more than is needed to
             // notice that it came back.
             QuestionState::Asking { at } => {
-                *at = now + if self.finished { KEEPALIVE } else { ASK_AGAIN };
+                *at = now + pause;
             }
             QuestionState::Answered { again, .. } => *again = now + KEEPALIVE,
             QuestionState::Refused => {}

@@ -5,6 +5,7 @@ mod early;
 mod refusals;
 mod restart;
 mod tcp;
+mod trickle;
 mod unanswered;
 
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ use self::refusals::Refusals;
 use self::restart::Previous;
 use self::unanswered::Unanswered;
 use crate::agent::{Agent, AgentConfig, Arrived, Response, Verdict, Work};
-use crate::candidate::{ComponentId, Credentials, IceDescription};
+use crate::candidate::{ComponentId, Credentials, IceDescription, Trickle};
 use crate::event::{ForkId, IceEvent, Path, StartRefused, TcpWish, Transmit, UpdatedRemote};
 use crate::gate::{Gate, Standing};
 use crate::gather::Gathered;
@@ -83,6 +84,9 @@ impl Fork {
 pub struct IceSession {
     config: SessionConfig,
     gathered: Gathered,
+    trickle: Trickle,
+    /// What our description said before late candidates joined it, if any could.
+    signalled: Option<Gathered>,
     credentials: Credentials,
     tie_breaker: u64,
     forks: Vec<(ForkId, Fork)>,
@@ -110,6 +114,8 @@ impl IceSession {
                 ..config
             },
             gathered,
+            trickle: Trickle::Ended,
+            signalled: None,
             credentials: randomness.credentials(),
             tie_breaker: randomness.tie_breaker(),
             forks: Vec::new(),
@@ -134,6 +140,7 @@ impl IceSession {
             lite: false,
             ice2: true,
             pacing: Some(self.config.pacing),
+            trickle: self.trickle,
             remote_candidates: Vec::new(),
         }
     }
@@ -171,6 +178,7 @@ impl IceSession {
             patience: self.config.patience,
             dense_period: self.config.dense_period,
             pair_limit: self.config.pair_limit,
+            trickle: self.trickle,
             randomness: self.randomness.fork(),
             standing,
         };
@@ -496,7 +504,7 @@ impl IceSession {
         remote_defaults: &[(ComponentId, SocketAddr)],
     ) -> bool {
         let local_default = |component| {
-            self.gathered
+            self.signalled()
                 .default_candidate(component)
                 .map(|candidate| candidate.address)
         };

@@ -99,6 +99,7 @@ impl IceSession {
         self.forks.push((fork, Fork::Restarting(standing)));
         self.credentials = self.randomness.credentials();
         self.gathered = gathered;
+        self.forget_trickling();
         self.early = super::EarlyRequests::default();
         self.rechecks = 0;
         Ok(())
@@ -153,6 +154,7 @@ impl IceSession {
         *known = Fork::Running(previous.agent);
         self.credentials = previous.credentials;
         self.gathered = previous.gathered;
+        self.forget_trickling();
         self.early = super::EarlyRequests::default();
     }
 

@@ -81,6 +81,10 @@ pub(crate) struct Relay {
     next_channel: u16,
     refresh: Instant,
     keepalive: Instant,
+    /// Whether the server has forgotten an allocation of ours.
+    lost: bool,
+    /// Whether it was given up because the server is silent.
+    silent: bool,
     attempts: u32,
     rto: Duration,
     out: VecDeque<Vec<u8>>,
@@ -105,6 +109,8 @@ impl Relay {
             next_channel: FIRST_CHANNEL,
             refresh: now,
             keepalive: now,
+            lost: false,
+            silent: false,
             attempts: 0,
             rto: FIRST_RTO,
             out: VecDeque::new(),
@@ -269,6 +275,7 @@ impl Relay {
         if self.state != State::Allocated {
             return;
         }
+        self.lost = true;
         self.pending.clear();
         self.peers.clear();
         self.channels.clear();
@@ -278,6 +285,25 @@ impl Relay {
         } else {
             State::Closed
         };
+    }
+
+    /// Whether the server has forgotten an allocation of ours once.
+    pub(crate) fn has_been_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Asks for a refresh now, whose answer says whether the allocation stands; and a server that
+    /// was given up for its silence once more.
+    pub(crate) fn verify(&mut self, now: Instant) {
+        match self.state {
+            State::Allocated => self.refresh = self.refresh.min(now),
+            State::Closed if self.silent => {
+                self.silent = false;
+                self.attempts = 0;
+                self.state = State::Asking { at: now };
+            }
+            _ => {}
+        }
     }
 
     /// Time has passed: requests are repeated, what stands is refreshed.

@@ -196,7 +196,10 @@ impl Relay {
                     at: now + KEEPALIVE,
                 };
             }
-            Wish::Allocate { .. } => self.state = State::Closed,
+            Wish::Allocate { .. } => {
+                self.state = State::Closed;
+                self.silent = true;
+            }
             Wish::Refresh { .. } => self.lost(now),
             Wish::Permit(ip) => self.peers.retain(|peer| peer.ip != ip),
             Wish::Bind { channel, .. } => {

@@ -14,3 +14,4 @@ mod nomination;
 mod pacing;
 mod restart;
 mod roles;
+mod trickle;

@@ -130,6 +130,7 @@ impl Lite {
             lite: true,
             ice2: false,
             pacing: None,
+            trickle: ringtrue_ice::Trickle::Unsupported,
             remote_candidates: Vec::new(),
         }
     }

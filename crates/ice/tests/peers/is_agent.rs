@@ -82,6 +82,7 @@ impl Agent for Is {
             // It nominates again whenever it finds a better pair.
             ice2: false,
             pacing: None,
+            trickle: ringtrue_ice::Trickle::Unsupported,
             remote_candidates: Vec::new(),
         }
     }

@@ -131,6 +131,7 @@ impl Agent for Rice {
             // It follows RFC 8445.
             ice2: true,
             pacing: None,
+            trickle: ringtrue_ice::Trickle::Unsupported,
             remote_candidates: Vec::new(),
         }
     }

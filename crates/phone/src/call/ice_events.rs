@@ -36,7 +36,10 @@ impl Call {
             IceEvent::Checking { pairs } => {
                 self.tell_fork(desk, now, fork, EventKind::Checking { pairs });
             }
-            IceEvent::PeerBound => self.handle_peer_bound(desk),
+            IceEvent::PeerBound => {
+                self.handle_peer_bound(desk);
+                self.dialog_is_known(desk, now);
+            }
             IceEvent::Validated { proof, path } => {
                 let report = self.report(now, &path);
                 self.tell_fork(desk, now, fork, EventKind::PathValidated(report));
@@ -105,6 +108,7 @@ impl Call {
             && talking.fork == fork
         {
             self.restart_selected();
+            self.end_trickling();
             self.let_bindings_go();
             self.answer_waiting_reinvite(desk, now);
             self.update_offer(desk, now);

@@ -12,10 +12,11 @@ use ringtrue_sip::{CallHandle, DialogId, IcePeer, Rejection};
 use super::offer::{Session, components};
 use super::talking::Talking;
 use super::terms::Terms;
+use super::trickle::Trickling;
 use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
 use crate::event::{CallRole, EndReason, EndedBy, EventKind, Outcome, PathFailure};
-use crate::gathering::{Gathering, MediaSockets};
+use crate::gathering::{Gathering, Warm};
 use crate::io::CallKey;
 use crate::settings::{AnswerWhen, IceUse, RingWhen};
 
@@ -60,6 +61,10 @@ pub(super) struct Alerting {
 }
 
 impl Alerting {
+    pub(super) fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         Some(
             self.answer_at
@@ -75,7 +80,7 @@ impl Call {
         now: Instant,
         key: CallKey,
         invite: IncomingInvite,
-        warm: Option<MediaSockets>,
+        warm: Option<Warm>,
     ) -> Self {
         let mut call = Self {
             key,
@@ -89,6 +94,7 @@ impl Call {
             sockets: None,
             ice: None,
             session: Session::new(desk),
+            trickling: Trickling::default(),
             pairs_tried: 0,
             stranded: None,
             stage: Stage::Over,
@@ -100,9 +106,13 @@ impl Call {
         };
         call.tell(desk, now, told);
         match warm {
-            Some(sockets) => {
+            Some(Warm::Ready(sockets)) => {
                 call.sockets = Some(sockets);
                 call.answer_invite(desk, now, invite);
+            }
+            Some(Warm::Begun(gathering)) => {
+                call.stage = Stage::GatheringToAnswer { gathering, invite };
+                call.after_gathering(desk, now);
             }
             None => {
                 let gathering = Gathering::begin(desk, now);
@@ -186,6 +196,7 @@ impl Call {
                 Role::Controlled
             },
         );
+        self.begin_trickling(desk, now);
         let Some((body, terms)) = self.make_answer(desk, now, offer) else {
             return;
         };

@@ -55,6 +55,8 @@ impl Call {
             let seed = desk.long_seed();
             self.ice = Some(IceSession::new(config, sockets.gathered.clone(), seed));
         }
+        self.begin_trickling(desk, now);
+        let Some(sockets) = &self.sockets else { return };
         let mut offer =
             self.session
                 .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
@@ -101,6 +103,7 @@ impl Call {
         let Some(id) = self.learn_answer(desk, now, &dialog, body.as_deref()) else {
             return;
         };
+        self.trickle_after_answer(desk, now, &dialog);
         if status == 180
             && let Stage::Inviting(inviting) = &mut self.stage
             && let Some(fork) = inviting.fork_mut(id)
@@ -457,7 +460,9 @@ impl Call {
         for packet in early {
             talking.handle_media(packet.at, packet.kind, &packet.payload);
         }
+        let dialog = talking.dialog.clone();
         self.stage = Stage::Talking(Box::new(talking));
+        self.trickle_after_answer(desk, now, &dialog);
         self.let_bindings_go();
         self.run_ice(desk, now);
         self.update_offer(desk, now);

@@ -17,6 +17,7 @@ mod stranded;
 mod talking;
 mod tcp;
 mod terms;
+mod trickle;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ pub(crate) use incoming::IncomingInvite;
 use incoming::{Alerting, Holding};
 use offer::Session;
 use talking::Talking;
+use trickle::Trickling;
 
 /// One call.
 pub(crate) struct Call {
@@ -53,6 +55,7 @@ pub(crate) struct Call {
     sockets: Option<MediaSockets>,
     ice: Option<IceSession>,
     session: Session,
+    trickling: Trickling,
     pairs_tried: usize,
     /// No address of the offer or answer is left; until then one may come back.
     stranded: Option<Instant>,
@@ -129,6 +132,7 @@ impl Call {
             sockets: None,
             ice: None,
             session: Session::new(desk),
+            trickling: Trickling::default(),
             pairs_tried: 0,
             stranded: None,
             stage: Stage::GatheringToInvite { gathering, target },
@@ -245,6 +249,7 @@ impl Call {
                 self.handle_peers(desk, now, relayed.base, relayed.from, &relayed.payload);
             }
             self.after_gathering_again(desk, now);
+            self.gather_late(desk, now);
             return true;
         }
         self.handle_peers(desk, now, local, from, payload);
@@ -324,6 +329,7 @@ impl Call {
             sockets.handle_timeout(desk, now);
         }
         self.after_gathering_again(desk, now);
+        self.gather_late(desk, now);
         self.run_ice(desk, now);
     }
 
@@ -349,15 +355,22 @@ impl Call {
             .chain(ice)
             .chain(bindings)
             .chain(self.stranded_until())
+            .chain(self.late_timeout())
             .min()
     }
 
     /// Goes on when gathering has finished, or when the resolved names let it go on.
     pub(crate) fn after_gathering(&mut self, desk: &mut Desk, now: Instant) {
         let took = match &mut self.stage {
-            Stage::GatheringToInvite { gathering, .. }
-            | Stage::GatheringToAnswer { gathering, .. } => {
+            Stage::GatheringToInvite { gathering, .. } => {
                 gathering.proceed(desk, now);
+                gathering.took()
+            }
+            Stage::GatheringToAnswer { gathering, invite } => {
+                gathering.proceed(desk, now);
+                if Self::trickles(desk, invite) {
+                    gathering.hurry(now);
+                }
                 gathering.took()
             }
             _ => None,
@@ -425,9 +438,16 @@ impl Call {
             }
             SipEvent::TimedOut { .. } => self.handle_invite_timed_out(desk, now),
             SipEvent::Cancelled { .. } => self.handle_cancelled(desk, now),
-            SipEvent::Pracked { body, .. } => self.handle_late_answer(desk, now, body),
+            SipEvent::Pracked { body, .. } => {
+                self.handle_late_answer(desk, now, body);
+                self.dialog_is_known(desk, now);
+            }
+            SipEvent::Trickled { dialog, fragment } => {
+                self.handle_trickled(desk, now, &dialog, fragment);
+            }
             SipEvent::Confirmed { dialog, body } => {
                 self.handle_confirmed(desk, now, &dialog, body);
+                self.dialog_is_known(desk, now);
             }
             SipEvent::AckMissing { .. } => {
                 let end = End::new(EndReason::Network, EndedBy::Network, Outcome::Network);

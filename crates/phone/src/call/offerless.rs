@@ -22,6 +22,7 @@ impl Call {
         if desk.settings.ice != IceUse::Off {
             self.new_ice(desk, Role::Controlling);
         }
+        self.begin_trickling(desk, now);
         let (Some(sockets), Some(handle)) = (&self.sockets, self.handle) else {
             return;
         };

@@ -149,6 +149,7 @@ impl Call {
         if let Some(ice) = &mut self.ice {
             // The agent is there as long as the call is connected.
             let _ = ice.restart(now, fork, sockets.gathered.clone());
+            self.trickling.restart();
         }
         self.session.changed();
         let direction = terms.negotiated.direction;
@@ -234,6 +235,7 @@ impl Call {
         if !ice.is_restarting(fork) {
             // The agent is there as long as the call is connected.
             let _ = ice.restart(now, fork, sockets.gathered.clone());
+            self.trickling.restart();
         }
         // Ours met the peer's (491): what both want is under way.
         desk.sip.withdraw_reinvite(&talking.dialog);
@@ -276,6 +278,8 @@ impl Call {
             talking.offer_updated = false;
             talking.await_proof(ice.gate(talking.fork));
             talking.renew_patience(now + desk.settings.patience);
+            let dialog = talking.dialog.clone();
+            self.trickle_after_answer(desk, now, &dialog);
         } else if let Stage::Talking(talking) = &mut self.stage {
             talking.restart = Restart::Idle;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Call, MAX_CALLS, REMINDER, Stage, sdp_of};
+use super::{Call, Infos, MAX_CALLS, REMINDER, Stage, sdp_of};
 use crate::auth::Realms;
 use crate::dialog::Dialog;
 use crate::endpoint::{Endpoint, ServerKey, SipEvent};
@@ -148,6 +148,7 @@ impl Endpoint {
         };
         let next_rseq = u32::try_from(self.random(1, 1 << 20)).unwrap_or(1);
         let call_id = dialog.call_id.clone();
+        let (tag, headers) = (dialog.remote_tag().to_owned(), request.headers.clone());
         let invited = Invited {
             key: key.clone(),
             invite: request,
@@ -168,9 +169,11 @@ impl Endpoint {
             stage: Stage::Invited(Box::new(invited)),
             sessions: BTreeMap::new(),
             realms: Realms::default(),
+            infos: Infos::default(),
             flow: Some(flow),
         };
         self.calls.insert(handle, call);
+        self.note_recv_info(handle, &tag, &headers);
         self.set_server_call(&key, handle);
         self.arm_keepalive(now);
         self.events.push_back(event);

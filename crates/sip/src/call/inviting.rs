@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Call, Session, Stage, put_sdp, sdp_of, supported, warning_of};
+use super::{Call, Infos, Session, Stage, put_sdp, sdp_of, supported, warning_of};
 use crate::auth::{Attempts, Realms};
 use crate::dialog::Dialog;
 use crate::endpoint::{
     CallHandle, ClientKey, CommandRefused, DialogId, Endpoint, MAX_DATAGRAM, MAX_FORKS, Outcome,
     OutgoingInvite, Purpose, SipEvent,
 };
-use crate::message::{CSeq, HeaderName, Method, RAck, Request, Response};
+use crate::message::{CSeq, HeaderName, Headers, Method, RAck, Request, Response};
 use crate::transaction::TIMEOUT;
 use crate::transport::{Hop, Protocol};
 
@@ -97,6 +97,7 @@ impl Endpoint {
             stage: Stage::Inviting(inviting),
             sessions: BTreeMap::new(),
             realms: Realms::default(),
+            infos: Infos::default(),
             flow: None,
         };
         self.calls.insert(handle, call);
@@ -132,6 +133,9 @@ impl Endpoint {
         let others = invite.supported.iter().filter(|tag| *tag != "100rel");
         tags.extend(others.cloned());
         headers.push(HeaderName::Supported, tags.join(", "));
+        if self.config.ice {
+            headers.push(HeaderName::RecvInfo, super::info::PACKAGE);
+        }
         for (name, value) in &invite.extra {
             headers.push(name.as_str(), value);
         }
@@ -150,7 +154,7 @@ impl Endpoint {
             return true;
         }
         let rest = ADDED_LATER + self.config.user_agent.len();
-        request.to_bytes().len() + rest <= MAX_DATAGRAM
+        request.to_compact_bytes().len() + rest <= MAX_DATAGRAM
     }
 
     /// Gives up a call that was not answered yet: CANCEL, once a provisional response is there.
@@ -301,6 +305,13 @@ impl Endpoint {
             return;
         };
         early.dialog.refresh_target(&response.headers);
+        self.note_recv_info(call, &tag, &response.headers);
+        let Some(early) = self
+            .inviting(call)
+            .and_then(|inviting| inviting.early.get_mut(&tag))
+        else {
+            return;
+        };
         let required = response.headers.require();
         let reliable = required.iter().any(|t| t.eq_ignore_ascii_case("100rel"));
         if reliable && !tag.is_empty() {
@@ -407,6 +418,7 @@ impl Endpoint {
         entry
             .sessions
             .insert(tag.clone(), Session::confirmed(dialog, None, true));
+        self.note_recv_info(call, &tag, &response.headers);
         self.acknowledge(now, key, &tag, ack, hop);
         self.events.push_back(SipEvent::Accepted {
             dialog: DialogId {
@@ -425,6 +437,21 @@ impl Endpoint {
             entry.stage = Stage::Over;
             self.forget_if_over(call);
         }
+    }
+
+    /// The early dialog of a request that a callee sends before its 2xx (RFC 6086).
+    pub(crate) fn find_early_dialog(&self, headers: &Headers) -> Option<DialogId> {
+        let call_id = headers.call_id().ok()?;
+        let (to, from) = (headers.to().ok()?, headers.from().ok()?);
+        let (local, remote) = (to.tag()?, from.tag()?);
+        self.calls.iter().find_map(|(handle, call)| {
+            let is_early = matches!(&call.stage, Stage::Inviting(inviting)
+                if inviting.early.contains_key(remote));
+            (is_early && call.call_id == call_id && call.local_tag == local).then(|| DialogId {
+                call: *handle,
+                remote_tag: remote.to_owned(),
+            })
+        })
     }
 
     /// The option tags that we understand, for OPTIONS and 420.

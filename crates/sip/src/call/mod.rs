@@ -1,6 +1,7 @@
 //! Calls: everything that one INVITE leads to, as caller or as callee.
 
 mod answer;
+mod info;
 mod invited;
 mod inviting;
 mod provisional;
@@ -10,6 +11,7 @@ mod session;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+pub(crate) use info::Infos;
 pub(crate) use invited::Invited;
 pub(crate) use inviting::{Answered, Inviting};
 pub(crate) use session::Session;
@@ -26,7 +28,7 @@ use crate::transport::{Flow, Hop};
 /// How many calls there may be; past this an INVITE gets 503.
 pub(crate) const MAX_CALLS: usize = 64;
 /// What we understand.
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, INFO";
 /// A provisional response is repeated so often, lest a proxy give up (RFC 3261 section 13.3.1.1).
 pub(crate) const REMINDER: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,8 @@ pub(crate) struct Call {
     /// answered.
     pub(crate) sessions: BTreeMap<String, Session>,
     pub(crate) realms: Realms,
+    /// What its dialogs trickle, by remote tag.
+    pub(crate) infos: Infos,
     /// The way that its messages took last.
     pub(crate) flow: Option<Flow>,
 }
@@ -144,7 +148,7 @@ impl Endpoint {
             .get_mut(&id.remote_tag)
     }
 
-    /// The dialog that requests of ours go out in: confirmed, or early as caller (PRACK).
+    /// The dialog that requests of ours go out in: confirmed, or early (PRACK, INFO).
     pub(crate) fn dialog_mut(&mut self, id: &DialogId) -> Option<&mut Dialog> {
         let call = self.calls.get_mut(&id.call)?;
         if let Some(session) = call.sessions.get_mut(&id.remote_tag) {
@@ -152,7 +156,10 @@ impl Endpoint {
         }
         match &mut call.stage {
             Stage::Inviting(inviting) => inviting.early_dialog(&id.remote_tag),
-            _ => None,
+            Stage::Invited(invited) => {
+                Some(&mut invited.dialog).filter(|dialog| dialog.remote_tag() == id.remote_tag)
+            }
+            Stage::Answered(_) | Stage::Over => None,
         }
     }
 
@@ -185,7 +192,9 @@ impl Endpoint {
                 return;
             }
             Purpose::Invite(call) => *call,
-            Purpose::Prack(id) | Purpose::Bye(id) | Purpose::Reinvite(id) => id.call,
+            Purpose::Prack(id) | Purpose::Bye(id) | Purpose::Reinvite(id) | Purpose::Info(id) => {
+                id.call
+            }
         };
         if let Some(call) = self.calls.get_mut(&handle) {
             call.flow = Some(flow);
@@ -244,6 +253,9 @@ impl Endpoint {
     pub(crate) fn describe_us(config: &EndpointConfig, headers: &mut Headers) {
         headers.set(HeaderName::Allow, ALLOW);
         headers.set(HeaderName::Supported, supported(config));
+        if config.ice {
+            headers.set(HeaderName::RecvInfo, info::PACKAGE);
+        }
     }
 
     /// The reply key of an INVITE that still waits.
@@ -254,7 +266,11 @@ impl Endpoint {
 
 /// Our option tags.
 pub(crate) fn supported(config: &EndpointConfig) -> &'static str {
-    if config.ice { "100rel, ice" } else { "100rel" }
+    if config.ice {
+        "100rel, ice, trickle-ice"
+    } else {
+        "100rel"
+    }
 }
 
 /// The SDP of a message, if it has one.

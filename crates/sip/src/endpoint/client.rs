@@ -222,6 +222,7 @@ impl Endpoint {
             Purpose::Reinvite(dialog) => {
                 self.reinvite_outcome(now, &dialog, key, request, outcome);
             }
+            Purpose::Info(dialog) => self.info_outcome(now, &dialog, &outcome),
             Purpose::Register => self.register_outcome(now, request, outcome),
         }
     }

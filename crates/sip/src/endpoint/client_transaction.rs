@@ -39,6 +39,7 @@ pub(crate) enum Purpose {
     Prack(DialogId),
     Bye(DialogId),
     Reinvite(DialogId),
+    Info(DialogId),
     Register,
 }
 

@@ -53,7 +53,8 @@ pub struct EndpointConfig {
     pub proxy: Option<Uri>,
     /// What challenges are answered with.
     pub credentials: Option<AuthCredentials>,
-    /// Whether `ice` (RFC 5768) stands in Supported and is understood in Require.
+    /// Whether `ice` (RFC 5768) stands in Supported and is understood in Require, and whether
+    /// trickled candidates are taken (RFC 8840).
     pub ice: bool,
     /// Whether the driver listens for TCP connections on the ports of `udp`.
     pub tcp_listen: bool,
@@ -94,12 +95,12 @@ pub struct OutgoingInvite {
 }
 
 impl OutgoingInvite {
-    /// An INVITE with this offer and `Supported: 100rel, ice`.
+    /// An INVITE with this offer and `Supported: 100rel, ice, trickle-ice`.
     pub fn new(target: Uri, body: Vec<u8>) -> Self {
         Self {
             target,
             body,
-            supported: vec!["ice".to_owned()],
+            supported: vec!["ice".to_owned(), "trickle-ice".to_owned()],
             extra: Vec::new(),
         }
     }

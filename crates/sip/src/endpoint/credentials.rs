@@ -69,9 +69,10 @@ impl Endpoint {
             Purpose::Nobody | Purpose::Superseded(_) => return None,
             Purpose::Register => return self.registration.as_mut().map(|r| &mut r.realms),
             Purpose::Invite(call) => *call,
-            Purpose::Prack(dialog) | Purpose::Bye(dialog) | Purpose::Reinvite(dialog) => {
-                dialog.call
-            }
+            Purpose::Prack(dialog)
+            | Purpose::Bye(dialog)
+            | Purpose::Reinvite(dialog)
+            | Purpose::Info(dialog) => dialog.call,
         };
         self.calls.get_mut(&call).map(|call| &mut call.realms)
     }
@@ -85,7 +86,7 @@ impl Endpoint {
                 registration.cseq += 1;
                 registration.cseq
             }),
-            Purpose::Prack(id) | Purpose::Bye(id) | Purpose::Reinvite(id) => {
+            Purpose::Prack(id) | Purpose::Bye(id) | Purpose::Reinvite(id) | Purpose::Info(id) => {
                 let dialog = self.dialog_mut(id)?;
                 dialog.local_cseq = dialog.local_cseq.wrapping_add(1) & 0x7fff_ffff;
                 Some(dialog.local_cseq)

@@ -170,6 +170,14 @@ pub enum SipEvent {
         /// 300 to 699.
         status: u16,
     },
+    /// The peer trickles (RFC 8840): an `application/trickle-ice-sdpfrag`, for
+    /// [`TrickleFragment::parse`](crate::sdp::TrickleFragment::parse). The 200 is sent.
+    Trickled {
+        /// The dialog, early or confirmed.
+        dialog: DialogId,
+        /// The fragment.
+        fragment: Vec<u8>,
+    },
     /// Our BYE was answered, or nobody cared for 64*T1.
     ByeDone {
         /// The dialog.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::server::{Identity, ServerKey, ServerTransaction};
 use super::{CallHandle, DialogId, Endpoint};
-use crate::call::{ALLOW, Stage};
+use crate::call::ALLOW;
 use crate::message::{HeaderName, MediaType, Method, Request, Response, StatusCode};
 use crate::transport::{Flow, ReplyPath};
 
@@ -61,7 +61,7 @@ impl Endpoint {
     fn inspect(&mut self, key: &ServerKey, request: &Request) -> Option<Response> {
         let known = matches!(
             request.method,
-            Method::Invite | Method::Bye | Method::Options | Method::Prack
+            Method::Invite | Method::Bye | Method::Options | Method::Prack | Method::Info
         );
         if !known {
             let mut response = self.response(key, request, 405)?;
@@ -142,7 +142,12 @@ impl Endpoint {
                 _ => self.answer(now, &key, &request, StatusCode::CALL_DOES_NOT_EXIST),
             };
         }
-        let Some(id) = self.find_dialog(&request.headers) else {
+        let mut id = self.find_dialog(&request.headers);
+        if request.method == Method::Info {
+            // The one request that a callee sends before it has answered.
+            id = id.or_else(|| self.find_early_dialog(&request.headers));
+        }
+        let Some(id) = id else {
             return self.answer(now, &key, &request, StatusCode::CALL_DOES_NOT_EXIST);
         };
         let number = request.headers.cseq().map_or(0, |cseq| cseq.number);
@@ -153,6 +158,7 @@ impl Endpoint {
             Method::Invite => self.handle_reinvite(now, key, request, flow, &id),
             Method::Bye => self.handle_bye(now, &key, &request, &id),
             Method::Prack => self.handle_prack(now, &key, &request, &id),
+            Method::Info => self.handle_info(now, &key, request, id),
             Method::Options => self.answer_options(now, &key, &request),
             _ => self.answer(now, &key, &request, StatusCode::CALL_DOES_NOT_EXIST),
         }
@@ -276,10 +282,7 @@ impl Endpoint {
     }
 
     fn accepts_cseq(&mut self, id: &DialogId, number: u32) -> bool {
-        let dialog = match self.calls.get_mut(&id.call).map(|call| &mut call.stage) {
-            Some(Stage::Invited(invited)) => Some(&mut invited.dialog),
-            _ => self.dialog_mut(id),
-        };
-        dialog.is_some_and(|dialog| dialog.accepts_cseq(number))
+        self.dialog_mut(id)
+            .is_some_and(|dialog| dialog.accepts_cseq(number))
     }
 }

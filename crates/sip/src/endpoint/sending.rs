@@ -124,7 +124,13 @@ impl Endpoint {
             return Ok((flow, payload, resort));
         }
         let flow = self.udp_flow(to)?;
-        let payload = self.print(key, transaction, flow, false);
+        let mut payload = self.print(key, transaction, flow, false);
+        if payload.len() > MAX_DATAGRAM {
+            let compact = transaction.request.to_compact_bytes();
+            if compact.len() <= MAX_DATAGRAM {
+                payload = compact;
+            }
+        }
         let too_large = payload.len() > MAX_DATAGRAM
             && !place.fixed
             && transaction.request.method != Method::Ack

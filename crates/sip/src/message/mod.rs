@@ -97,6 +97,17 @@ impl Request {
             &self.body,
         )
     }
+
+    /// The same with the compact names of header fields, for a message that would otherwise be too
+    /// large for its transport (RFC 3261 section 7.3.3).
+    pub fn to_compact_bytes(&self) -> Vec<u8> {
+        print_with(
+            format_args!("{} {} SIP/2.0", self.method, self.uri),
+            &self.headers,
+            &self.body,
+            HeaderName::as_compact_str,
+        )
+    }
 }
 
 impl Response {
@@ -187,17 +198,27 @@ fn stateless_tag(headers: &Headers) -> String {
 }
 
 fn print(start: fmt::Arguments<'_>, headers: &Headers, body: &[u8]) -> Vec<u8> {
+    print_with(start, headers, body, HeaderName::as_str)
+}
+
+fn print_with(
+    start: fmt::Arguments<'_>,
+    headers: &Headers,
+    body: &[u8],
+    spelling: impl Fn(&HeaderName) -> &str,
+) -> Vec<u8> {
     let mut bytes = format!("{start}\r\n").into_bytes();
     for header in headers.iter() {
         if header.name == HeaderName::ContentLength {
             continue;
         }
-        bytes.extend_from_slice(header.name.as_str().as_bytes());
+        bytes.extend_from_slice(spelling(&header.name).as_bytes());
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(header.value());
         bytes.extend_from_slice(b"\r\n");
     }
-    bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    let length = spelling(&HeaderName::ContentLength);
+    bytes.extend_from_slice(format!("{length}: {}\r\n\r\n", body.len()).as_bytes());
     bytes.extend_from_slice(body);
     bytes
 }

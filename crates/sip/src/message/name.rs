@@ -24,6 +24,15 @@ macro_rules! header_names {
                 }
             }
 
+            /// The name in its compact form, where it has one.
+            pub fn as_compact_str(&self) -> &str {
+                let compact = match self {
+                    $(Self::$variant => $compact,)*
+                    Self::Other(_) => "",
+                };
+                if compact.is_empty() { self.as_str() } else { compact }
+            }
+
             fn known(name: &str) -> Option<Self> {
                 const COMPACT: &[(&str, HeaderName)] = &[$(($compact, HeaderName::$variant),)*];
                 const LONG: &[(&str, HeaderName)] = &[$(($name, HeaderName::$variant),)*];
@@ -82,6 +91,8 @@ header_names! {
     From, "From", "f";
     /// In-Reply-To
     InReplyTo, "In-Reply-To", "";
+    /// Info-Package (RFC 6086)
+    InfoPackage, "Info-Package", "";
     /// Max-Forwards
     MaxForwards, "Max-Forwards", "";
     /// Min-Expires
@@ -102,6 +113,8 @@ header_names! {
     Reason, "Reason", "";
     /// Record-Route
     RecordRoute, "Record-Route", "";
+    /// Recv-Info (RFC 6086)
+    RecvInfo, "Recv-Info", "";
     /// Refer-To, `r`
     ReferTo, "Refer-To", "r";
     /// Referred-By, `b`

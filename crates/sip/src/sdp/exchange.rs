@@ -1,10 +1,10 @@
 //! Offers and answers (RFC 3264).
 
-use ringtrue_ice::{ComponentId, IceDescription};
+use ringtrue_ice::{ComponentId, IceDescription, Trickle};
 use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, TransportProto};
 
 use super::codec::{codecs, payload_types};
-use super::read::{first_audio, remote_media};
+use super::read::{first_audio, mid, remote_media};
 use super::{
     AnswerRefused, Direction, IceSupport, LocalMedia, Negotiated, RemoteMedia, RtpCodec,
     SessionDescription, ice,
@@ -27,13 +27,23 @@ pub fn offer(local: &LocalMedia) -> Vec<u8> {
 pub fn subsequent_offer(last: &SessionDescription, local: &LocalMedia) -> Vec<u8> {
     let mut session = new_session(local, local.ice.as_ref());
     session.medias = last.session.medias.iter().map(refused_media).collect();
+    let kept = first_audio(&last.session, |_| true)
+        .ok()
+        .and_then(|(_, media)| mid(media));
     let mut ours = offered_media(local);
     let at = first_audio(&last.session, |_| true).map_or(0, |(at, media)| {
         ours.proto.clone_from(&media.proto);
         at
     });
     match session.medias.get_mut(at) {
-        Some(media) => *media = ours,
+        Some(media) => {
+            // RFC 5888 section 9.1: a stream keeps its tag.
+            if let Some(kept) = kept {
+                ours.attributes.retain(|own| own.attribute != "mid");
+                ours.add_attribute_with_value("mid", kept);
+            }
+            *media = ours;
+        }
         None => session.medias.push(ours),
     }
     SessionDescription { session }.to_bytes()
@@ -82,6 +92,10 @@ pub fn answer(
     if let Some(accepted) = session.medias.get_mut(at) {
         let direction = local.direction.limited_by(remote.direction);
         *accepted = described_media(local, &receive, &media.proto, direction);
+        // RFC 5888 section 9.1: the answer has the offer's tag.
+        if let Some(mid) = &remote.mid {
+            accepted.add_attribute_with_value("mid", mid);
+        }
         if muxed {
             accepted.add_attribute_from_str("rtcp-mux");
         } else {
@@ -112,6 +126,7 @@ pub fn read_answer(
     let mut remote = remote_media(session, media, muxed);
     remote.codecs = answered_codecs(media, offer);
     let (send, _) = common(&remote.codecs, offer);
+    remote.mid = remote.mid.or_else(|| offered_mid(offer).map(str::to_owned));
     // RFC 3264 section 7: all that was offered may be on its way.
     Ok(negotiated(offer, remote, send, offer.codecs.clone(), muxed))
 }
@@ -168,6 +183,7 @@ fn negotiated(
         } else {
             IceSupport::Absent
         },
+        mid: remote.mid,
         ptime: remote.ptime,
     }
 }
@@ -214,11 +230,20 @@ fn offered_media(local: &LocalMedia) -> Media {
     if local.rtcp_mux {
         media.add_attribute_from_str("rtcp-mux");
     }
+    if let Some(mid) = offered_mid(local) {
+        media.add_attribute_with_value("mid", mid);
+    }
     if let Some(ice) = &local.ice {
         ice::write_media(ice, BOTH, &mut media.attributes);
         ice::write_remote_candidates(ice, &mut media.attributes);
     }
     media
+}
+
+/// The tag that our offers give the stream, for candidates that are trickled (RFC 8840 section 4.4).
+fn offered_mid(local: &LocalMedia) -> Option<&'static str> {
+    let ice = local.ice.as_ref()?;
+    (ice.trickle != Trickle::Unsupported).then_some("0")
 }
 
 fn described_media(

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use ringtrue_ice::{
     Candidate, CandidateType, ComponentId, Credentials, IceDescription, TcpType, TransportProtocol,
+    Trickle,
 };
 use sdp_types::{Attribute, Media, Session};
 
 use super::codec::values;
 use super::read::Destination;
 use super::{IceSupport, MAX_CANDIDATES};
+
+/// RFC 8840 section 8.2.
+pub(super) const END_OF_CANDIDATES: &str = "end-of-candidates";
 
 /// An `a=candidate` line: where it points, and the candidate unless we must ignore it.
 struct CandidateLine {
@@ -37,7 +41,10 @@ pub(super) fn support(
         .filter_map(candidate_line)
         .collect();
     let has_rtcp = lines.iter().any(|line| line.component == 2);
-    for (component, destination) in destinations {
+    let trickle = trickle(session, media);
+    // A candidate that the default belongs to may still be trickled (RFC 8840 section 4.1).
+    let signalled = trickle != Trickle::Open;
+    for (component, destination) in destinations.iter().filter(|_| signalled) {
         // A peer that names no candidate for RTCP and no `a=rtcp` either does without.
         let unused = *component == ComponentId::Rtcp && !has_rtcp && !destination.is_written;
         if !unused && !is_among(destination, *component, &lines) {
@@ -65,6 +72,7 @@ pub(super) fn support(
         lite: either("ice-lite"),
         ice2: options(session, media).any(|option| option == "ice2"),
         pacing: both(session, media, "ice-pacing").find_map(pacing),
+        trickle,
         remote_candidates: values(&media.attributes, "remote-candidates")
             .flat_map(remote_candidates)
             .take(4)
@@ -89,7 +97,12 @@ fn credentials(session: &Session, media: &Media) -> Option<Credentials> {
             .chain(values(&session.attributes, name))
             .next()
     };
-    let (ufrag, pwd) = (nearest("ice-ufrag")?.trim(), nearest("ice-pwd")?.trim());
+    checked_credentials(nearest("ice-ufrag")?, nearest("ice-pwd")?)
+}
+
+/// A ufrag and a password that may be those of an agent.
+pub(super) fn checked_credentials(ufrag: &str, pwd: &str) -> Option<Credentials> {
+    let (ufrag, pwd) = (ufrag.trim(), pwd.trim());
     // RFC 8839 section 5.4; characters beyond ice-char do no harm, except the colon that
     // separates the two halves of a USERNAME.
     let good = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
@@ -114,6 +127,23 @@ fn both<'a>(
 
 fn options<'a>(session: &'a Session, media: &'a Media) -> impl Iterator<Item = &'a str> {
     both(session, media, "ice-options").flat_map(str::split_ascii_whitespace)
+}
+
+fn trickle(session: &Session, media: &Media) -> Trickle {
+    if !options(session, media).any(|option| option == "trickle") {
+        return Trickle::Unsupported;
+    }
+    let ended = |list: &[Attribute]| has(list, END_OF_CANDIDATES);
+    if ended(&session.attributes) || ended(&media.attributes) {
+        Trickle::Ended
+    } else {
+        Trickle::Open
+    }
+}
+
+/// The candidate of an `a=candidate` line, unless it is one that must be ignored.
+pub(super) fn candidate(value: &str) -> Option<Candidate> {
+    candidate_line(value)?.candidate
 }
 
 fn pacing(value: &str) -> Option<Duration> {
@@ -213,8 +243,15 @@ pub(super) fn write_session(ice: &IceDescription, attributes: &mut Vec<Attribute
     if ice.lite {
         attributes.push(Attribute::new("ice-lite"));
     }
-    if ice.ice2 {
-        attributes.push(Attribute::with_value("ice-options", "ice2"));
+    let trickles = ice.trickle != Trickle::Unsupported;
+    let options = match (ice.ice2, trickles) {
+        (true, true) => "ice2 trickle",
+        (true, false) => "ice2",
+        (false, true) => "trickle",
+        (false, false) => "",
+    };
+    if !options.is_empty() {
+        attributes.push(Attribute::with_value("ice-options", options));
     }
     // RFC 8839 section 4.3.1: a lite agent sends none.
     if let Some(pacing) = ice.pacing.filter(|_| !ice.lite) {
@@ -240,6 +277,9 @@ pub(super) fn write_media(
             candidate_value(candidate),
         ));
     }
+    if ice.trickle == Trickle::Ended {
+        attributes.push(Attribute::new(END_OF_CANDIDATES));
+    }
 }
 
 /// `a=remote-candidates`, which only an offer after nomination has (RFC 8839 section 5.2).
@@ -254,7 +294,7 @@ pub(super) fn write_remote_candidates(ice: &IceDescription, attributes: &mut Vec
     }
 }
 
-fn candidate_value(candidate: &Candidate) -> String {
+pub(super) fn candidate_value(candidate: &Candidate) -> String {
     let Candidate {
         foundation,
         priority,

@@ -35,6 +35,7 @@ mod codec;
 mod exchange;
 mod ice;
 mod read;
+mod trickle;
 
 use std::net::SocketAddr;
 
@@ -44,6 +45,7 @@ use sdp_types::Session;
 pub use codec::RtpCodec;
 pub use exchange::{answer, offer, read_answer, subsequent_offer};
 pub use read::read_offer;
+pub use trickle::{FragmentError, TrickleFragment, trickle_fragment};
 
 /// The longest description that is read, in bytes.
 pub const MAX_DESCRIPTION: usize = 65_535;
@@ -219,6 +221,8 @@ pub struct RemoteMedia {
     pub rtcp: SocketAddr,
     /// Its ICE part.
     pub ice: IceSupport,
+    /// `a=mid` (RFC 5888).
+    pub mid: Option<String>,
     /// How many milliseconds of sound it wants a packet to hold.
     pub ptime: Option<u32>,
 }
@@ -243,6 +247,8 @@ pub struct Negotiated {
     pub remote_rtcp: SocketAddr,
     /// The peer's ICE part. Under rtcp-mux its candidates are those of component 1.
     pub ice: IceSupport,
+    /// The stream's `a=mid`, which trickled candidates name it by (RFC 8840 section 4.4).
+    pub mid: Option<String>,
     /// How many milliseconds of sound the peer wants a packet to hold.
     pub ptime: Option<u32>,
 }

@@ -7,6 +7,7 @@ use sdp_types::{Attribute, Media, Session};
 
 use super::codec::{codecs, values};
 use super::{AnswerRefused, Direction, RemoteMedia, SessionDescription, ice};
+use crate::syntax::is_token;
 
 /// A default destination. The address is none when the description gives a domain name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +116,15 @@ pub(super) fn remote_media(session: &Session, media: &Media, muxed: bool) -> Rem
             rtcp.or_unspecified()
         },
         ice,
+        mid: mid(media),
         ptime: values(&media.attributes, "ptime").find_map(|v| v.trim().parse().ok()),
     }
+}
+
+/// The identification tag, a token (RFC 5888 section 4).
+pub(super) fn mid(media: &Media) -> Option<String> {
+    let mid = values(&media.attributes, "mid").next()?.trim();
+    is_token(mid.as_bytes()).then(|| mid.to_owned())
 }
 
 /// An offer with rtcp-mux whose RTCP part does not fit is no mismatch as long as nobody has

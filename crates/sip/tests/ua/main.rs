@@ -4,6 +4,7 @@ mod calls;
 mod cancel;
 mod forks;
 mod hostile;
+mod info;
 mod locate;
 mod places;
 mod provisional;

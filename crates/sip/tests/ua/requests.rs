@@ -47,10 +47,10 @@ fn options_tell_what_we_understand() {
     assert_eq!(sent.first_line(), "SIP/2.0 200 OK");
     assert_eq!(
         sent.header("Allow"),
-        Some("INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK")
+        Some("INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, INFO")
     );
     assert_eq!(sent.header("Accept"), Some("application/sdp"));
-    assert_eq!(sent.header("Supported"), Some("100rel, ice"));
+    assert_eq!(sent.header("Supported"), Some("100rel, ice, trickle-ice"));
     assert!(sent.header("To").unwrap().contains(";tag="));
     assert_eq!(sent.to, STRANGER.parse().unwrap());
     // Again: the same answer, byte for byte.

@@ -1,0 +1,42 @@
+//! After the patience: servers that are slow, and sets that wait.
+
+use std::time::{Duration, Instant};
+
+use super::questions::QuestionState;
+use super::{Gatherer, KEEPALIVE};
+use crate::turn::Relay;
+
+/// A server that was silent for the whole patience is asked again so soon after it, and ever less
+/// often then.
+const SOONEST: Duration = Duration::from_millis(250);
+
+impl Gatherer {
+    /// Whether every server has answered, refused or been given up: [`Self::gathered`] is all that
+    /// there will be. [`Self::is_finished`] is true without it when the patience is over.
+    pub fn is_settled(&self) -> bool {
+        let asking = |state: QuestionState| matches!(state, QuestionState::Asking { .. });
+        !self.questions.iter().any(|question| asking(question.state))
+            && self.relays.iter().all(Relay::is_settled)
+    }
+
+    /// When a server that has not answered is asked again: after as long a time as it has kept
+    /// silent beyond the patience, so each time after twice as long.
+    pub(super) fn late_pause(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.patience_ends)
+            .clamp(SOONEST, KEEPALIVE)
+    }
+
+    /// Asks the TURN servers whether the allocations still stand. For sets that wait unused: in
+    /// a call the peer's packets show it.
+    pub fn verify(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            relay.verify(now);
+        }
+    }
+
+    /// Whether a TURN server has lost an allocation since it was told of in [`Self::gathered`]:
+    /// it has another one now, by another address.
+    pub fn is_stale(&self) -> bool {
+        self.relays.iter().any(Relay::has_been_lost)
+    }
+}

@@ -398,7 +398,9 @@ fn candidates_that_we_must_ignore_are_ignored() {
         "a=candidate:1 1 udp 2130706431 192.0.2.1 4000 typ host generation 0 network-id 3\r\n";
     let bad = "a=candidate:2 1 UDP 1 abcdef.local 4000 typ host\r\n\
         a=candidate:12 1 UDP 1 host.example.com 4000 typ host\r\n\
-        a=candidate:3 1 TCP 1 192.0.2.1 9 typ host tcptype active\r\n\
+        a=candidate:3 1 TCP 1 192.0.2.1 9 typ host\r\n\
+        a=candidate:13 1 TCP 1 192.0.2.1 9 typ host tcptype both\r\n\
+        a=candidate:14 1 SCTP 1 192.0.2.1 9 typ host tcptype active\r\n\
         a=candidate:4 1 UDP 1 192.0.2.1 4000 typ quantum\r\n\
         a=candidate:5 3 UDP 1 192.0.2.1 4000 typ host\r\n\
         a=candidate:6 1 UDP 0 192.0.2.1 4000 typ host\r\n\

@@ -137,13 +137,6 @@ fn black_hole(world: &mut World, [alice, _]: [HostId; 2], _: [HostId; 2]) {
     world.black_hole_interface(alice, dead.into());
 }
 
-/// With its signalling over TCP, so that a longer offer travels as the shorter one does.
-fn over_tcp(settings: &mut Settings) {
-    with_turn(settings);
-    let proxy = settings.proxy.take().unwrap();
-    settings.proxy = Some(format!("{proxy};transport=tcp"));
-}
-
 /// The first frame that each hears, counted from the INVITE, with the call answered at once.
 fn first_media(setup: Setup) -> [Duration; 2] {
     let mut stage = setup.build();
@@ -178,9 +171,9 @@ fn a_black_holed_candidate_of_top_priority_costs_100_ms_at_most() {
                 more,
                 ..Setup::between(alice, bob)
             };
-            let well = first_media(setup(|_, _, _| {}, over_tcp));
+            let well = first_media(setup(|_, _, _| {}, with_turn));
             let with_hole = first_media(setup(black_hole, |settings| {
-                over_tcp(settings);
+                with_turn(settings);
                 settings.prefer = vec!["eth1".to_owned()];
             }));
             for (with, without) in with_hole.into_iter().zip(well) {

@@ -21,7 +21,7 @@ const DELAYS: [(u64, u64); 8] = [
 ];
 
 /// A TURN server, and signalling over a connection that stands: an INVITE that is too long for UDP
-/// would open one, and that is no matter of paths.
+/// opens one, which may take longer than gathering.
 fn turn_by_tcp(settings: &mut Settings) {
     with_turn(settings);
     let proxy = settings.proxy.take().unwrap();
@@ -50,11 +50,26 @@ fn pairs(stage: &Stage) -> u32 {
 /// direct path exists and where none does.
 #[test]
 fn calls_with_relays_ring_within_the_budget() {
+    assert_within_budget(&DELAYS, &RELAYS);
+}
+
+/// The connection for an INVITE that exceeds a datagram is opened while candidates are gathered, and
+/// costs nothing where that takes as long.
+#[test]
+fn long_invites_cost_no_time() {
+    let callers: [(&str, Change, Change); 2] = [
+        ("both", with_turn, with_turn),
+        ("caller", with_turn, |_| {}),
+    ];
+    assert_within_budget(&[(50, 50), (150, 150), (20, 80)], &callers);
+}
+
+fn assert_within_budget(delays: &[(u64, u64)], relays: &[(&str, Change, Change)]) {
     let mut misses = Vec::new();
     let (mut calls, mut without_ta) = (0, 0);
     let places = [Place::Open, Place::PortRestricted, Place::Symmetric];
-    for (s, d) in DELAYS {
-        for (who, alices, bobs) in RELAYS {
+    for (s, d) in delays.iter().copied() {
+        for (who, alices, bobs) in relays.iter().copied() {
             for (alice, bob) in places.into_iter().flat_map(|a| places.map(|b| (a, b))) {
                 let (signalling, media) = (Duration::from_millis(s), Duration::from_millis(d));
                 let mut stage = Setup {

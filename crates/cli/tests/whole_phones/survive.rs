@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringtrue_ice::CandidateType;
 use ringtrue_phone::event::{EndReason, Outcome, PathReport};
-use ringtrue_phone::settings::AnswerWhen;
+use ringtrue_phone::settings::{AnswerWhen, IceUse};
 use ringtrue_phone::{EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
 use ringtrue_testnet::{GatewayConfig, GatewayId, HostId, NatConfig, Verdict};
@@ -301,5 +301,27 @@ fn a_blink_while_it_rings_and_a_callee_who_moves_are_connected() {
     let since = stage.simulation.now();
     stage.run(5);
     assert_no_gap(&stage, since);
+    assert_ends_in_order(&mut stage);
+}
+
+/// A call without ICE has nobody to ask, and waits: neither phone wakes up again and again.
+#[test]
+fn without_ice_silence_is_waited_out() {
+    let mut stage = Setup {
+        alices: |settings| {
+            settings.ice = IceUse::Off;
+            settings.duration = None;
+        },
+        bobs: |settings| settings.duration = None,
+        ..Setup::between(Place::Open, Place::Open)
+    }
+    .build();
+    stage.dial();
+    stage.run(5);
+    cut(&mut stage, 2.0, false);
+    stage.run(3);
+    let heard = stage.simulation.now();
+    stage.run(2);
+    assert_no_gap(&stage, heard);
     assert_ends_in_order(&mut stage);
 }

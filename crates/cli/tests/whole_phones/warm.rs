@@ -59,7 +59,11 @@ fn answers(stage: &Stage, log: &Mutex<Vec<Left>>) -> Vec<(Duration, String)> {
 }
 
 fn kinds(answer: &str) -> [usize; 3] {
-    ["typ host", "typ srflx", "typ relay"].map(|kind| answer.matches(kind).count())
+    let by_udp = |kind| {
+        let lines = answer.lines().filter(|line| line.contains(" UDP "));
+        lines.filter(|line| line.contains(kind)).count()
+    };
+    ["typ host", "typ srflx", "typ relay"].map(by_udp)
 }
 
 fn call(stage: &mut Stage) {

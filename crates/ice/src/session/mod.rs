@@ -240,6 +240,10 @@ impl IceSession {
         known.agent_mut()
     }
 
+    fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.forks.iter().filter_map(|(_, fork)| fork.agent())
+    }
+
     fn agents_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
         let previous = self.previous.as_mut().map(|previous| &mut *previous.agent);
         let running = self
@@ -446,9 +450,8 @@ impl IceSession {
         let work = self
             .next_work()
             .map(|(due, _, _)| pacer.next_start().map_or(due, |free| due.max(free)));
-        let running = self.forks.iter().filter_map(|(_, fork)| fork.agent());
         let before = self.previous.iter().map(|previous| &*previous.agent);
-        running
+        self.agents()
             .chain(before)
             .filter_map(Agent::poll_timeout)
             .chain(work)

@@ -120,6 +120,9 @@ impl Call {
     /// A call that the user places.
     pub(crate) fn place(desk: &mut Desk, now: Instant, key: CallKey, target: Uri) -> Self {
         let gathering = Gathering::begin(desk, now);
+        let several = desk.media_addresses().len() > 1;
+        let large = several || desk.servers.known() > 0 || !desk.servers.is_settled(now);
+        desk.sip.prepare_invite(now, &target, large);
         Self {
             key,
             role: CallRole::Caller,

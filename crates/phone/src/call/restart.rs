@@ -78,6 +78,7 @@ impl Call {
             in_answer: false,
             in_doubt: false,
         };
+        desk.sip.prepare_reinvite(now, &talking.dialog);
         sockets.gather_again(desk, now);
         self.after_gathering_again(desk, now);
     }
@@ -350,12 +351,12 @@ impl Call {
         if matches!(talking.restart, Restart::Checking { .. }) && !ice.has_lost_consent(fork) {
             // It was the path of before a restart that is under way.
             if ice.path(fork, ComponentId::Rtp).is_none() {
-                talking.mute(now + desk.settings.patience);
+                talking.mute(now, desk.settings.patience);
                 talking.await_proof(ice.gate(fork));
             }
             return;
         }
-        talking.mute(now + desk.settings.patience);
+        talking.mute(now, desk.settings.patience);
         self.restart_ice(desk, now);
     }
 

@@ -73,10 +73,15 @@ pub(super) enum Verdict {
 }
 
 impl Talking {
-    /// Whether the peer cannot be reached for so long that this is no moment of silence any more.
+    /// Whether the peer cannot be reached for so long that this is no moment of silence any more,
+    /// nor the connection that a peer closes who hangs up.
     pub(super) fn is_cut_off(&self, now: Instant) -> bool {
-        let asked = matches!(self.silence, Silence::Asked { since, .. } if since + CUT_OFF <= now);
-        asked || self.is_muted()
+        let asked = match self.silence {
+            Silence::Asked { since, .. } => Some(since),
+            Silence::NotAwaited | Silence::Heard { .. } | Silence::Answered => None,
+        };
+        let lost = [asked, self.muted_since()].into_iter().flatten().min();
+        lost.is_some_and(|since| since + CUT_OFF <= now)
     }
 
     /// A packet of media has come.
@@ -94,7 +99,12 @@ fn of_role<T: Copy>(role: CallRole, [callers, callees]: [T; 2]) -> T {
 
 impl Call {
     pub(super) fn silence_timeout(&mut self, desk: &mut Desk, now: Instant) {
-        let (Stage::Talking(talking), Some(ice)) = (&mut self.stage, &mut self.ice) else {
+        let Stage::Talking(talking) = &mut self.stage else {
+            return;
+        };
+        let Some(ice) = &mut self.ice else {
+            // There is nobody to ask.
+            talking.silence = Silence::NotAwaited;
             return;
         };
         match talking.silence {
@@ -151,6 +161,7 @@ impl Call {
                 in_answer: false,
                 in_doubt: true,
             };
+            desk.sip.prepare_reinvite(now, &talking.dialog);
             sockets.gather_again(desk, now);
         }
         self.after_gathering_again(desk, now);

@@ -32,7 +32,11 @@ enum Sound {
     Shut { gate: Option<Gate>, until: Instant },
     /// Consent is lost (RFC 7675): not before a new proof. Microphone and speaker stay open, and
     /// silence is played.
-    Muted { gate: Option<Gate>, until: Instant },
+    Muted {
+        gate: Option<Gate>,
+        since: Instant,
+        until: Instant,
+    },
     /// What the open speaker cost.
     Open { _ring: Ring },
 }
@@ -161,11 +165,12 @@ impl Talking {
     }
 
     /// Consent is lost: nothing is sent or heard until a new proof, for which the patience begins.
-    pub(super) fn mute(&mut self, ends: Instant) {
+    pub(super) fn mute(&mut self, now: Instant, patience: Duration) {
         if self.has_sound() {
             self.sound = Sound::Muted {
                 gate: None,
-                until: ends,
+                since: now,
+                until: now + patience,
             };
         }
     }
@@ -177,9 +182,17 @@ impl Talking {
         }
     }
 
+    /// Since when a path that stood is lost.
+    pub(super) fn muted_since(&self) -> Option<Instant> {
+        match self.sound {
+            Sound::Muted { since, .. } => Some(since),
+            Sound::Shut { .. } | Sound::Open { .. } => None,
+        }
+    }
+
     /// Whether a path stood and was lost.
     pub(super) fn is_muted(&self) -> bool {
-        matches!(self.sound, Sound::Muted { .. })
+        self.muted_since().is_some()
     }
 
     /// Whether microphone and speaker were opened.

@@ -92,7 +92,7 @@ impl Call {
     pub(super) fn let_connections_go(&mut self, now: Instant) {
         if let (Stage::Talking(talking), Some(ice), Some(sockets)) =
             (&self.stage, &self.ice, &mut self.sockets)
-            && ice.is_concluded(now, talking.fork())
+            && ice.is_concluded(now, talking.fork)
         {
             sockets.keep_connections(|path| ice.uses(path));
         }

@@ -184,7 +184,7 @@ impl Endpoint {
     /// Remembers the way of a request of ours, for keepalives.
     pub(crate) fn note_flow(&mut self, purpose: &Purpose, flow: Flow) {
         let handle = match purpose {
-            Purpose::Nobody | Purpose::Superseded(_) => return,
+            Purpose::Nobody | Purpose::Ahead { .. } | Purpose::Superseded(_) => return,
             Purpose::Register => {
                 if let Some(registration) = &mut self.registration {
                     registration.flow = Some(flow);

@@ -83,6 +83,16 @@ impl Endpoint {
         }
     }
 
+    /// A large re-INVITE may follow soon: a connection is opened for it, as by
+    /// [`prepare_invite`](Self::prepare_invite).
+    pub fn prepare_reinvite(&mut self, now: Instant, dialog: &DialogId) {
+        if let Some(session) = self.session(dialog) {
+            let hop = Self::dialog_hop(&session.dialog, session.detour);
+            let request = Request::new(Method::Invite, session.dialog.remote_target.clone());
+            self.prepare(now, request, hop, true);
+        }
+    }
+
     pub(super) fn send_reinvite(&mut self, now: Instant, id: &DialogId, body: Vec<u8>) {
         let key = self.client_key(&Method::Invite);
         let Some(session) = self.session(id) else {

@@ -54,7 +54,9 @@ impl Endpoint {
             _ => None,
         };
         let known = self.known.get(now, &hop);
-        let locator = Locator::new(hop.clone(), self.families(&hop), now);
+        let locator = self
+            .take_ahead(&hop)
+            .unwrap_or_else(|| Locator::new(hop.clone(), self.families(&hop), now));
         let transaction = ClientTransaction {
             purpose,
             request,
@@ -217,7 +219,7 @@ impl Endpoint {
                 }
                 _ => {}
             },
-            Purpose::Nobody | Purpose::Prack(_) => {}
+            Purpose::Nobody | Purpose::Ahead { .. } | Purpose::Prack(_) => {}
             Purpose::Bye(dialog) => self.bye_outcome(&dialog, &outcome),
             Purpose::Reinvite(dialog) => {
                 self.reinvite_outcome(now, &dialog, key, request, outcome);

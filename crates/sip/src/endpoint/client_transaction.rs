@@ -36,6 +36,10 @@ pub(crate) enum Purpose {
     Superseded(CallHandle),
     /// CANCEL, and the ACK to a 2xx: nobody waits.
     Nobody,
+    /// Nothing is sent: the next hop is made ready for a request to come, a large one perhaps.
+    Ahead {
+        large: bool,
+    },
     Prack(DialogId),
     Bye(DialogId),
     Reinvite(DialogId),
@@ -164,7 +168,8 @@ impl Machine {
 impl ClientTransaction {
     /// Somebody waits for the final response.
     pub(super) fn is_awaited(&self) -> bool {
-        !matches!(self.purpose, Purpose::Superseded(_)) && self.is_pending()
+        let unawaited = matches!(self.purpose, Purpose::Superseded(_) | Purpose::Ahead { .. });
+        !unawaited && self.is_pending()
     }
 
     /// A final response is still to come.

@@ -66,7 +66,7 @@ impl Endpoint {
 
     fn realms(&mut self, purpose: &Purpose) -> Option<&mut Realms> {
         let call = match purpose {
-            Purpose::Nobody | Purpose::Superseded(_) => return None,
+            Purpose::Nobody | Purpose::Ahead { .. } | Purpose::Superseded(_) => return None,
             Purpose::Register => return self.registration.as_mut().map(|r| &mut r.realms),
             Purpose::Invite(call) => *call,
             Purpose::Prack(dialog)
@@ -80,7 +80,7 @@ impl Endpoint {
     /// The number of the request's repetition.
     fn next_cseq(&mut self, purpose: &Purpose, old: u32) -> Option<u32> {
         match purpose {
-            Purpose::Nobody | Purpose::Superseded(_) => None,
+            Purpose::Nobody | Purpose::Ahead { .. } | Purpose::Superseded(_) => None,
             Purpose::Invite(_) => Some(old.wrapping_add(1) & 0x7fff_ffff),
             Purpose::Register => self.registration.as_mut().map(|registration| {
                 registration.cseq += 1;

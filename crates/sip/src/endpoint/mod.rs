@@ -5,6 +5,7 @@
 //! [`Endpoint::poll_transmit`], [`Endpoint::poll_event`]; then [`Endpoint::poll_timeout`] says
 //! when [`Endpoint::handle_timeout`] is wanted.
 
+mod ahead;
 mod client;
 mod client_transaction;
 mod config;
@@ -168,7 +169,10 @@ impl Endpoint {
 
     /// A connection has closed, or could not be opened (`refused`).
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, refused: bool) {
-        if self.connections.forget(connection).is_some() {
+        if let Some(peer) = self.connections.forget(connection) {
+            if refused {
+                self.peers.tcp_failed(now, peer);
+            }
             self.connection_lost(now, connection, refused);
         }
     }

@@ -33,6 +33,9 @@ impl Endpoint {
         let Some((place, others)) = places.split_first() else {
             return;
         };
+        if let Purpose::Ahead { large } = transaction.purpose {
+            return self.connect_ahead(now, *place, large);
+        }
         match self.choose_way(now, &key, &mut transaction, *place) {
             Ok((flow, payload, resort)) => {
                 let is_ack = transaction.request.method == Method::Ack;
@@ -137,7 +140,11 @@ impl Endpoint {
             && self.peers.may_have_tcp(now, to);
         if too_large && let Ok((flow, _)) = self.tcp_flow(now, to) {
             let payload = self.print(key, transaction, flow, false);
-            let at = now + TCP_SILENCE;
+            let since = match flow {
+                Flow::Tcp { connection, .. } => self.connections.connecting_since(connection),
+                Flow::Udp { .. } => None,
+            };
+            let at = since.unwrap_or(now) + TCP_SILENCE;
             return Ok((flow, payload, Resort::Udp { at }));
         }
         Ok((flow, payload, Resort::Nothing))
@@ -150,7 +157,11 @@ impl Endpoint {
     }
 
     /// A connection, and whether it was there before.
-    fn tcp_flow(&mut self, now: Instant, to: SocketAddr) -> Result<(Flow, bool), String> {
+    pub(super) fn tcp_flow(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+    ) -> Result<(Flow, bool), String> {
         let before = self.transmits.len();
         let connection = self
             .connections

@@ -30,7 +30,7 @@ struct Connection {
 enum State {
     /// What was sent meanwhile waits.
     Connecting {
-        give_up: Instant,
+        since: Instant,
         waiting: Vec<Vec<u8>>,
     },
     Open {
@@ -83,7 +83,7 @@ impl Connections {
         }
         let id = self.new_id();
         let state = State::Connecting {
-            give_up: now + CONNECT_PATIENCE,
+            since: now,
             waiting: Vec::new(),
         };
         self.table.insert(id, Connection { peer, state });
@@ -228,6 +228,14 @@ impl Connections {
         self.table.keys().copied().collect()
     }
 
+    /// Since when it is being opened; `None`: it is open, or gone.
+    pub(crate) fn connecting_since(&self, id: ConnectionId) -> Option<Instant> {
+        match self.table.get(&id)?.state {
+            State::Connecting { since, .. } => Some(since),
+            State::Open { .. } => None,
+        }
+    }
+
     /// Whether it is open or about to be.
     pub(crate) fn is_alive(&self, id: ConnectionId) -> bool {
         self.table.contains_key(&id)
@@ -280,7 +288,7 @@ impl Connections {
 impl Connection {
     fn deadline(&self) -> Instant {
         match &self.state {
-            State::Connecting { give_up, .. } => *give_up,
+            State::Connecting { since, .. } => *since + CONNECT_PATIENCE,
             State::Open {
                 last_used,
                 message_due,

@@ -11,6 +11,7 @@ import sys
 import time
 
 import cases
+import ports
 import survive
 from network import NAT_KINDS, Internet, LabError
 from places import HAIRPIN
@@ -188,6 +189,21 @@ def survive_verb(options, directory):
     return survive.verb(options, directory, binary())
 
 
+def ports_verb(options, directory):
+    """Calls by ports that a real miniupnpd maps, for each protocol."""
+    program = binary()
+    internet = Internet(options.prefix)
+    try:
+        failed = ports.run(internet, directory, program, options.pairing)
+    finally:
+        internet.remove()
+    if failed or options.keep:
+        print(f"logs and recordings: {directory}")
+    else:
+        shutil.rmtree(directory)
+    return 1 if failed else 0
+
+
 def shell_verb(options, directory):
     """A host behind the named NAT, and a second one on the open Internet to talk to."""
     kind = options.pairing[0] if options.pairing else "port-restricted"
@@ -211,7 +227,7 @@ def shell_verb(options, directory):
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/lab")
-    parser.add_argument("verb", choices=["run", "foreign", "aioice", "ordinary", "survive", "nats", "shell"])
+    parser.add_argument("verb", choices=["run", "foreign", "aioice", "ordinary", "survive", "nats", "ports", "shell"])
     parser.add_argument("pairing", nargs="*")
     parser.add_argument("--short", action="store_true", help="a handful of pairings")
     parser.add_argument("--turn", action="store_true", help="give both phones the TURN server")
@@ -233,7 +249,7 @@ def main():
         signal.signal(number, interrupted)
     directory = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "lab" / f"{options.verb}-{os.getpid()}"
     directory.mkdir(parents=True)
-    verb = {"nats": nats_verb, "shell": shell_verb, "survive": survive_verb}.get(options.verb, run_verb)
+    verb = {"nats": nats_verb, "ports": ports_verb, "shell": shell_verb, "survive": survive_verb}.get(options.verb, run_verb)
     try:
         status = verb(options, directory.resolve())
     except LabError as error:

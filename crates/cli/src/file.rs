@@ -30,6 +30,8 @@ pub struct Section {
     pub turn: Option<Vec<Turn>>,
     /// Their password.
     pub turn_password: Option<String>,
+    /// Whether the router is asked to map ports.
+    pub port_mapping: Option<bool>,
     /// Whether only relayed addresses are used.
     pub relay_only: Option<bool>,
     /// Whether there are candidates for TCP too.
@@ -273,6 +275,7 @@ impl Section {
             stun: self.stun.or(other.stun),
             turn: self.turn.or(other.turn),
             turn_password: self.turn_password.or(other.turn_password),
+            port_mapping: self.port_mapping.or(other.port_mapping),
             relay_only: self.relay_only.or(other.relay_only),
             ice_tcp: self.ice_tcp.or(other.ice_tcp),
             bind: self.bind.or(other.bind),
@@ -354,6 +357,7 @@ mod tests {
             all.stun.is_some(),
             all.turn.is_some(),
             all.turn_password.is_some(),
+            all.port_mapping.is_some(),
             all.relay_only.is_some(),
             all.ice_tcp.is_some(),
             all.bind.is_some(),
@@ -371,7 +375,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 24]);
+        assert_eq!(everything, [true; 25]);
     }
 
     #[test]

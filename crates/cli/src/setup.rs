@@ -194,6 +194,7 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
         // A TURN server tells what a STUN server would.
         discover_stun: discovers && !names_stun && !names_turn && !relay_only,
         discover_turn,
+        port_mapping: section.port_mapping.unwrap_or(unsaid.port_mapping),
         relay_only,
         ice_tcp: section.ice_tcp.unwrap_or(true),
         ice,

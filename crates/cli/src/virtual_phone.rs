@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringtrue_phone::{
-    CallKey, Connection, EventKind, Frame, Interface, LookupResult, Output, Phone, PhoneEvent,
-    ResolveQuery, Settings, SettingsError,
+    CallKey, Connection, EventKind, Frame, Interface, LookupResult, MapRequest, Output, Phone,
+    PhoneEvent, ResolveQuery, Settings, SettingsError,
 };
 use ringtrue_testnet::{Delivery, HostId, NameService, Node, Outbox, StreamId, Wish, World};
 
@@ -39,6 +39,8 @@ pub struct VirtualPhone {
     next_media_port: u16,
     /// The call whose microphone is open, and when it takes its next frame.
     microphone: Option<(CallKey, Instant)>,
+    /// The ports that the gateway was asked for, and their sockets.
+    mapped: HashMap<MapRequest, SocketAddr>,
     streams: HashMap<StreamId, Connection>,
     names: NameService,
     /// Look-ups under way: when the answer comes, and what it is.
@@ -84,6 +86,7 @@ impl VirtualPhone {
             spoken: 0,
             next_media_port: FIRST_MEDIA_PORT,
             microphone: None,
+            mapped: HashMap::new(),
             streams: HashMap::new(),
             names: NameService::new(),
             lookups: Vec::new(),
@@ -183,6 +186,16 @@ impl VirtualPhone {
                 if let Some(stream) = self.stream_of(connection) {
                     self.streams.remove(&stream);
                     out.close(stream);
+                }
+            }
+            Output::MapPort { request, local } => {
+                self.mapped.insert(request, local);
+                let request = request.0;
+                out.push(Wish::MapPort { request, local });
+            }
+            Output::UnmapPort { request } => {
+                if let Some(local) = self.mapped.remove(&request) {
+                    out.push(Wish::UnmapPort { local });
                 }
             }
             Output::Resolve { query, name, kind } => {
@@ -291,6 +304,15 @@ impl Node for VirtualPhone {
                 if let Some(connection) = self.streams.get(&stream) {
                     self.phone.handle_stream(now, *connection, &payload);
                 }
+            }
+            Delivery::PortMapped { request, mapped } => {
+                let (external, lifetime) = mapped.unzip();
+                self.phone.handle_port_mapped(
+                    now,
+                    MapRequest(request),
+                    external,
+                    lifetime.unwrap_or_default(),
+                );
             }
             Delivery::Closed { stream, refused } => {
                 if let Some(connection) = self.streams.remove(&stream) {

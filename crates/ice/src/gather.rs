@@ -6,6 +6,7 @@ mod gathered;
 mod joining;
 mod keeping;
 mod late;
+mod mapped;
 mod questions;
 mod tcp;
 
@@ -20,6 +21,7 @@ use crate::pacer::Pacer;
 use crate::seed::{Randomness, Seed};
 use crate::stun::Binding;
 use crate::turn::{Inbound, Relay, TurnServer};
+use mapped::Mapped;
 
 pub use self::gathered::Gathered;
 pub(crate) use self::gathered::{LocalCandidate, priority, priority_of};
@@ -107,6 +109,7 @@ pub struct Gatherer {
     listeners: Vec<Base>,
     questions: Vec<Question>,
     relays: Vec<Relay>,
+    mapped: Mapped,
     relayed: VecDeque<Relayed>,
     relay_only: bool,
     patience_ends: Instant,
@@ -140,6 +143,7 @@ impl Gatherer {
             listeners: Vec::new(),
             questions,
             relays,
+            mapped: Mapped::default(),
             relayed: VecDeque::new(),
             relay_only: config.relay_only,
             patience_ends: now + config.patience,
@@ -263,6 +267,7 @@ impl Gatherer {
             relay.handle_timeout(now, &mut self.randomness);
         }
         self.collect();
+        self.mapped.handle_timeout(now);
         self.finish_if_settled();
         if self.next_slot > now {
             return;
@@ -320,7 +325,11 @@ impl Gatherer {
         });
         let patience = (!self.finished).then_some(self.patience_ends);
         let relays = self.relays.iter().filter_map(Relay::poll_timeout);
-        ask.into_iter().chain(patience).chain(relays).min()
+        ask.into_iter()
+            .chain(patience)
+            .chain(relays)
+            .chain(self.mapped.poll_timeout())
+            .min()
     }
 
     /// Whether every server has answered or refused, or the patience is over.

@@ -16,6 +16,7 @@ use crate::identity::local_addresses;
 use crate::io::{
     BindRequest, Connection, Interface, LookupResult, Output, RecordKind, Records, ResolveQuery,
 };
+use crate::mapping::Mappings;
 use crate::settings::{IceUse, Login, RingWhen, Settings};
 
 /// The port of STUN and TURN over UDP (RFC 8489 section 18.6, RFC 8656 section 18).
@@ -35,6 +36,7 @@ pub(crate) struct Desk {
     pub(crate) sip: Endpoint,
     pub(crate) pacer: Pacer,
     pub(crate) servers: IceServers,
+    pub(crate) mappings: Mappings,
     interfaces: Vec<Interface>,
     sip_sockets: Vec<SocketAddr>,
     rng: ChaCha20Rng,
@@ -58,6 +60,7 @@ impl Desk {
             sip,
             pacer: Pacer::new(),
             servers: IceServers::default(),
+            mappings: Mappings::default(),
             interfaces,
             sip_sockets,
             rng,

@@ -16,6 +16,7 @@ use tcp::TcpMedia;
 
 use crate::desk::Desk;
 use crate::io::{BindRequest, Output};
+use crate::mapping::Remapped;
 
 /// The sockets of one call and the candidates on them, ready to be offered.
 #[derive(Debug)]
@@ -86,6 +87,16 @@ impl MediaSockets {
             Some(direct) => desk.out(datagram(direct)),
             None => self.flush(desk),
         }
+    }
+
+    /// The router maps a port to a socket, or does so no longer; false when it is not ours.
+    pub(crate) fn handle_mapped(&mut self, desk: &mut Desk, now: Instant, told: Remapped) -> bool {
+        let ours = self.owns(told.base);
+        if ours {
+            self.keeper.set_mapped(told.base, told.external);
+            self.proceed_again(desk, now);
+        }
+        ours
     }
 
     /// Keeps the candidates' bindings and allocations alive.
@@ -177,6 +188,7 @@ fn preference(rank: usize) -> u16 {
 
 fn close_all(desk: &mut Desk, bases: &[Base]) {
     for base in bases {
+        desk.unmap_port(base.address);
         desk.out(Output::Unbind {
             local: base.address,
         });
@@ -324,6 +336,7 @@ impl Gathering {
             let mut gatherer =
                 Box::new(Gatherer::new(config, bases.clone(), desk.long_seed(), now));
             gatherer.listen_on(self.tcp.listeners());
+            desk.map_ports(now, &bases, &mut gatherer);
             self.stage = Stage::Gathering {
                 bases,
                 gatherer,
@@ -354,6 +367,22 @@ impl Gathering {
         gatherer.handle_datagram(now, local, from, payload);
         self.handle_timeout(desk, now);
         true
+    }
+
+    /// The router maps a port to a socket, or does so no longer; false when it is not ours.
+    pub(crate) fn handle_mapped(&mut self, desk: &mut Desk, now: Instant, told: Remapped) -> bool {
+        let Stage::Gathering {
+            bases, gatherer, ..
+        } = &mut self.stage
+        else {
+            return false;
+        };
+        let ours = bases.iter().any(|base| base.address == told.base);
+        if ours {
+            gatherer.set_mapped(told.base, told.external);
+            self.handle_timeout(desk, now);
+        }
+        ours
     }
 
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {

@@ -12,6 +12,10 @@ pub struct CallKey(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BindRequest(pub u64);
 
+/// One wish for a port of the router that leads to a media socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MapRequest(pub u64);
+
 /// One stream connection (SIP or media over TCP). The phone numbers those it opens; whoever accepts one
 /// asks [`Phone::accepted_connection`](crate::Phone::accepted_connection) for a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +83,20 @@ pub enum Output {
     Unlisten {
         /// Its local address.
         local: SocketAddr,
+    },
+    /// Ask the default gateway of this socket's address to map a port to it, by PCP, NAT-PMP or
+    /// UPnP, or to renew what it gave for this request; answer with
+    /// [`Phone::handle_port_mapped`](crate::Phone::handle_port_mapped).
+    MapPort {
+        /// Which wish this is.
+        request: MapRequest,
+        /// The local address of the socket.
+        local: SocketAddr,
+    },
+    /// Have the mapping of this request removed, now or as soon as it is there.
+    UnmapPort {
+        /// The wish.
+        request: MapRequest,
     },
     /// Open a TCP connection, with TLS over it where a name is given; answer with
     /// `handle_connected` once bytes can go, or with `handle_closed`.

@@ -20,6 +20,7 @@ pub mod event;
 mod gathering;
 mod identity;
 pub mod io;
+mod mapping;
 mod outcome;
 mod phone;
 pub mod settings;
@@ -27,8 +28,8 @@ pub mod settings;
 pub use event::{CallRef, EventKind, PhoneEvent};
 pub use identity::{CallError, SettingsError};
 pub use io::{
-    BindRequest, CallKey, Connection, Frame, Interface, LookupError, LookupResult, NaptrRecord,
-    Output, RecordKind, Records, ResolveQuery, SrvRecord,
+    BindRequest, CallKey, Connection, Frame, Interface, LookupError, LookupResult, MapRequest,
+    NaptrRecord, Output, RecordKind, Records, ResolveQuery, SrvRecord,
 };
 pub use phone::Phone;
 pub use settings::Settings;

@@ -16,8 +16,10 @@ use crate::event::EventKind;
 use crate::gathering::{Gathering, MediaSockets, Warm};
 use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
 use crate::io::{
-    BindRequest, CallKey, Connection, Frame, Interface, LookupResult, Output, ResolveQuery,
+    BindRequest, CallKey, Connection, Frame, Interface, LookupResult, MapRequest, Output,
+    ResolveQuery,
 };
+use crate::mapping::Remapped;
 use crate::settings::Settings;
 
 /// A set in the pool is verified so often: a server that restarts forgets its allocations without
@@ -301,6 +303,37 @@ impl Phone {
         self.settle(now);
     }
 
+    /// The answer to [`Output::MapPort`]: the external address that leads to the socket, and for
+    /// how long from now; none when the router does not answer or maps nothing. It may come at any
+    /// time, again whenever the mapping was renewed.
+    pub fn handle_port_mapped(
+        &mut self,
+        now: Instant,
+        request: MapRequest,
+        external: Option<SocketAddr>,
+        lifetime: Duration,
+    ) {
+        let told = self
+            .desk
+            .handle_port_mapped(now, request, external, lifetime);
+        self.tell_mapped(now, told);
+        self.settle(now);
+    }
+
+    fn tell_mapped(&mut self, now: Instant, told: impl IntoIterator<Item = Remapped>) {
+        let desk = &mut self.desk;
+        for told in told {
+            let _taken = self
+                .calls
+                .values_mut()
+                .any(|call| call.handle_mapped(desk, now, told))
+                || self
+                    .pool
+                    .iter_mut()
+                    .any(|warm| warm.gathering.handle_mapped(desk, now, told));
+        }
+    }
+
     /// Somebody has connected to one of the SIP ports; gives the connection's number.
     pub fn accepted_connection(&mut self, now: Instant, peer: SocketAddr) -> Connection {
         let connection = self.desk.sip.accepted_id();
@@ -382,6 +415,8 @@ impl Phone {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.desk.sip.handle_timeout(now);
+        let ended = self.desk.renew_mappings(now);
+        self.tell_mapped(now, ended);
         for call in self.calls.values_mut() {
             call.handle_timeout(&mut self.desk, now);
         }
@@ -414,6 +449,7 @@ impl Phone {
         desk.sip
             .poll_timeout()
             .into_iter()
+            .chain(desk.mappings.poll_timeout())
             .chain(calls)
             .chain(pool)
             .min()

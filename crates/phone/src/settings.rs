@@ -93,6 +93,8 @@ pub struct Settings {
     pub discover_stun: bool,
     /// Whether TURN servers are, and the user that they know.
     pub discover_turn: Option<Login>,
+    /// Whether the router is asked to map ports to the media sockets (PCP, NAT-PMP, UPnP).
+    pub port_mapping: bool,
     /// Whether only relayed candidates are used, so that the peer learns no address of ours.
     pub relay_only: bool,
     /// Whether there are candidates for TCP too (RFC 6544), for networks that let no UDP through.
@@ -138,6 +140,7 @@ impl Default for Settings {
             turn_servers: Vec::new(),
             discover_stun: false,
             discover_turn: None,
+            port_mapping: true,
             relay_only: false,
             ice_tcp: true,
             ice: IceUse::On,

@@ -131,11 +131,20 @@ struct Mapping {
     permitted: BTreeMap<SocketAddr, Instant>,
 }
 
+/// A UDP port that an inner host asked for: everybody comes in through it, and what the host sends
+/// leaves by it, but for what had another way out before.
+#[derive(Debug, Clone)]
+struct Asked {
+    inner: SocketAddr,
+    ends: Instant,
+}
+
 /// The mappings of one NAT at work.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Nat {
     by_inner: HashMap<MappingKey, u16>,
     by_port: HashMap<(Protocol, u16), Mapping>,
+    asked: BTreeMap<u16, Asked>,
 }
 
 impl Nat {
@@ -154,6 +163,15 @@ impl Nat {
         rng: &mut ChaCha8Rng,
     ) -> Option<u16> {
         let key = (protocol, inner, config.mapping.view(remote));
+        let asked = self
+            .asked
+            .iter()
+            .find(|(_, asked)| asked.inner == inner && now < asked.ends);
+        if let (Protocol::Udp, Some((port, _))) = (protocol, asked)
+            && !self.has_sent(config, now, key, remote)
+        {
+            return Some(*port);
+        }
         let port = match self.by_inner.get(&key).copied() {
             Some(port) if self.lives(config, now, protocol, port) => port,
             stale => {
@@ -177,6 +195,38 @@ impl Nat {
         Some(port)
     }
 
+    /// An inner host asks for a UDP port, or renews it: gives the outer one.
+    pub(crate) fn map_port(
+        &mut self,
+        config: &NatConfig,
+        (now, ends): (Instant, Instant),
+        inner: SocketAddr,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<u16> {
+        self.asked.retain(|_, asked| now < asked.ends);
+        let known = self
+            .asked
+            .iter_mut()
+            .find(|(_, asked)| asked.inner == inner);
+        if let Some((port, asked)) = known {
+            asked.ends = ends;
+            return Some(*port);
+        }
+        let port = self.free_port(config, now, Protocol::Udp, inner.port(), rng)?;
+        self.asked.insert(port, Asked { inner, ends });
+        Some(port)
+    }
+
+    /// An inner host gives a port back.
+    pub(crate) fn unmap_port(&mut self, inner: SocketAddr) {
+        self.asked.retain(|_, asked| asked.inner != inner);
+    }
+
+    /// How many ports inner hosts have asked for.
+    pub(crate) fn ports_asked_for(&self, now: Instant) -> usize {
+        self.asked.values().filter(|asked| now < asked.ends).count()
+    }
+
     /// A packet from `remote` arrives at an outer port: gives the inner endpoint, if one is mapped
     /// there and the filter lets the packet in.
     pub(crate) fn inbound(
@@ -187,6 +237,11 @@ impl Nat {
         remote: SocketAddr,
         port: u16,
     ) -> Option<SocketAddr> {
+        if protocol == Protocol::Udp
+            && let Some(asked) = self.asked.get(&port).filter(|asked| now < asked.ends)
+        {
+            return Some(asked.inner);
+        }
         if !self.lives(config, now, protocol, port) {
             return None;
         }
@@ -207,6 +262,22 @@ impl Nat {
             }
         }
         Some(mapping.key.1)
+    }
+
+    /// Whether a mapping stands by which the inner endpoint has sent there.
+    fn has_sent(
+        &self,
+        config: &NatConfig,
+        now: Instant,
+        key: MappingKey,
+        remote: SocketAddr,
+    ) -> bool {
+        let Some(port) = self.by_inner.get(&key).copied() else {
+            return false;
+        };
+        let mapping = self.by_port.get(&(key.0, port));
+        self.lives(config, now, key.0, port)
+            && mapping.is_some_and(|mapping| mapping.permitted.contains_key(&remote))
     }
 
     fn lives(&self, config: &NatConfig, now: Instant, protocol: Protocol, port: u16) -> bool {
@@ -232,10 +303,9 @@ impl Nat {
         const TRIES: usize = 1_000;
         let preserved = config.port_preservation.then_some(inner);
         let random = (0..TRIES).map(|_| rng.random_range(1_024..=u16::MAX));
-        let port = preserved
-            .into_iter()
-            .chain(random)
-            .find(|port| !self.lives(config, now, protocol, *port))?;
+        let port = preserved.into_iter().chain(random).find(|port| {
+            !self.lives(config, now, protocol, *port) && !self.asked.contains_key(port)
+        })?;
         self.forget(protocol, port);
         Some(port)
     }

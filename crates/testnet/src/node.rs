@@ -1,7 +1,7 @@
 //! What lives on a host: anything that takes deliveries and has wishes.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One end of a byte stream, named by whoever opened it; ends that were accepted get a number
 /// with the highest bit set.
@@ -44,6 +44,13 @@ pub enum Delivery {
         stream: StreamId,
         /// The bytes; the pieces need not be those that were sent.
         payload: Vec<u8>,
+    },
+    /// The gateway has answered who asked for a port.
+    PortMapped {
+        /// Which wish this answers.
+        request: u64,
+        /// The outer address that leads to the socket, and for how long.
+        mapped: Option<(SocketAddr, Duration)>,
     },
     /// A stream has ended.
     Closed {
@@ -94,6 +101,18 @@ pub enum Wish {
         stream: StreamId,
         /// The bytes.
         payload: Vec<u8>,
+    },
+    /// Ask the gateway to map a port to a socket, or to renew that.
+    MapPort {
+        /// A number for the answer.
+        request: u64,
+        /// The socket.
+        local: SocketAddr,
+    },
+    /// Have the gateway map a port to this socket no longer.
+    UnmapPort {
+        /// The socket.
+        local: SocketAddr,
     },
     /// Close a stream.
     Close {

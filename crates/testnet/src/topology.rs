@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::nat::{Behaviour, NatConfig};
+use crate::ports::PortMapping;
 
 /// A host of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +60,8 @@ pub struct GatewayConfig {
     pub stateful: Option<Behaviour>,
     /// A firewall that eats UDP, both ways. Streams pass.
     pub eats_udp: bool,
+    /// Whether and how it maps ports to inner hosts that ask for them.
+    pub port_mapping: Option<PortMapping>,
     /// The line to the outer network.
     pub link: Link,
 }
@@ -70,6 +73,7 @@ impl Default for GatewayConfig {
             nat: None,
             stateful: None,
             eats_udp: false,
+            port_mapping: None,
             link: Link::default(),
         }
     }
@@ -88,6 +92,12 @@ impl GatewayConfig {
     /// The same, but no UDP passes.
     pub fn eating_udp(mut self) -> Self {
         self.eats_udp = true;
+        self
+    }
+
+    /// The same, but inner hosts can ask for ports.
+    pub fn mapping_ports(mut self, service: PortMapping) -> Self {
+        self.port_mapping = Some(service);
         self
     }
 

@@ -19,6 +19,7 @@ use crate::topology::{GatewayConfig, GatewayId, HostId, Link, NetworkId, Topolog
 pub(crate) enum Event {
     Packet(Position, Packet),
     ConnectTimeout(HostId, StreamId),
+    Delivery(HostId, Delivery),
 }
 
 /// A virtual Internet under a virtual clock. Equal seeds and equal inputs give equal worlds.
@@ -306,6 +307,8 @@ impl World {
                 Wish::Listen { port } => self.listen(host, port),
                 Wish::Unlisten { port } => self.unlisten(host, port),
                 Wish::StreamBytes { stream, payload } => self.send_stream(host, stream, payload),
+                Wish::MapPort { request, local } => self.ask_for_port(host, request, local),
+                Wish::UnmapPort { local } => self.give_port_back(host, local),
                 Wish::Close { stream } => self.close_stream(host, stream),
             }
         }
@@ -343,6 +346,7 @@ impl World {
                     Event::ConnectTimeout(host, stream) => {
                         self.handle_connect_timeout(host, stream);
                     }
+                    Event::Delivery(host, delivery) => self.deliver(host, delivery),
                 },
                 _ => self.wake_servers(),
             }

@@ -13,7 +13,7 @@ use ringtrue_ice::{PacketKind, classify};
 use ringtrue_media::{FRAME, FRAME_TIME};
 use ringtrue_phone::settings::{AnswerWhen, IceUse};
 use ringtrue_phone::{
-    CallKey, Connection, EventKind, Interface, LookupError, Output, Phone, Settings,
+    CallKey, Connection, EventKind, Interface, LookupError, MapRequest, Output, Phone, Settings,
 };
 use ringtrue_testnet::Dice;
 
@@ -46,6 +46,8 @@ pub struct Account {
     pub sockets: BTreeSet<SocketAddr>,
     /// The sockets that listen for media.
     pub listeners: BTreeSet<SocketAddr>,
+    /// The ports that the router maps.
+    pub mapped: BTreeSet<MapRequest>,
     /// The calls whose sound is open.
     pub sound: BTreeSet<CallKey>,
     /// How often it rang with a proof.
@@ -281,6 +283,18 @@ impl Pair {
             }
             Output::Unbind { local } => {
                 assert!(account.sockets.remove(&local), "{local} was not open");
+            }
+            Output::MapPort { request, local } => {
+                account.mapped.insert(request);
+                let external = SocketAddr::from(([203, 0, 113, 99], local.port()));
+                let lifetime = Duration::from_secs(120);
+                self.phones[side].handle_port_mapped(self.now, request, Some(external), lifetime);
+            }
+            Output::UnmapPort { request } => {
+                assert!(
+                    account.mapped.remove(&request),
+                    "{request:?} was not mapped"
+                );
             }
             Output::Connect { connection, to, .. } => {
                 account.connects += 1;

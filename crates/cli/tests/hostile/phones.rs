@@ -22,6 +22,7 @@ fn assert_at_rest(pair: &Pair) {
         assert!(account.sockets.is_empty(), "{side}: {:?}", account.sockets);
         let listeners = &account.listeners;
         assert!(listeners.is_empty(), "{side}: {listeners:?}");
+        assert!(account.mapped.is_empty(), "{side}: {:?}", account.mapped);
     }
 }
 

@@ -11,6 +11,7 @@ mod hammer;
 mod interfaces;
 mod names;
 mod peers;
+mod ports;
 mod relay;
 mod relay_budget;
 mod restart;

@@ -15,8 +15,8 @@ use ringtrue_phone::settings::{AnswerWhen, TurnServer};
 use ringtrue_phone::{CallKey, EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
 use ringtrue_testnet::{
-    GatewayConfig, HostId, NameService, NatConfig, Passing, Simulation, SipProxy, StunServer,
-    Verdict, World,
+    GatewayConfig, HostId, NameService, NatConfig, Passing, PortMapping, Simulation, SipProxy,
+    StunServer, Verdict, World,
 };
 
 pub const PROXY: [u8; 4] = [198, 51, 100, 10];
@@ -100,6 +100,8 @@ pub struct Setup {
     /// What else stands in the world: it is given both phones' hosts and the servers', with their
     /// delays set, before the phones start.
     pub more: fn(&mut World, [HostId; 2], [HostId; 2]),
+    /// Whether alice's and bob's router map ports.
+    pub routers: [Option<PortMapping>; 2],
     pub seed: u64,
 }
 
@@ -117,6 +119,7 @@ impl Default for Setup {
             names: NameService::new(),
             warm_up: Duration::from_secs(2),
             more: |_, _, _| {},
+            routers: [None, None],
             seed: 1,
         }
     }
@@ -170,17 +173,18 @@ impl Setup {
         let (allocations, relayed) = (self.turn.allocation_count(), self.turn.relayed_packets());
         let turn_reboots = self.turn.reboots();
         world.add_server(turn, self.turn);
+        let [alices_router, bobs_router] = self.routers;
         let alice = place(
             &mut world,
             "alice",
-            self.alice,
+            (self.alice, alices_router),
             [203, 0, 113, 1],
             [192, 168, 1, 10],
         );
         let bob = place(
             &mut world,
             "bob",
-            self.bob,
+            (self.bob, bobs_router),
             [203, 0, 113, 2],
             [10, 0, 0, 20],
         );
@@ -194,7 +198,13 @@ impl Setup {
         world.set_delay_between(alice, bob, self.media);
 
         let second = self.second.map(|at| {
-            let second = place(&mut world, "second", at, [203, 0, 113, 3], [10, 1, 0, 30]);
+            let second = place(
+                &mut world,
+                "second",
+                (at, None),
+                [203, 0, 113, 3],
+                [10, 1, 0, 30],
+            );
             world.set_delay_between(second, proxy, self.signalling / 2);
             world.set_delay_between(second, stun, Duration::from_millis(5));
             world.set_delay_between(alice, second, self.media);
@@ -238,11 +248,18 @@ impl Setup {
     }
 }
 
-fn place(world: &mut World, name: &str, place: Place, outer: [u8; 4], inner: [u8; 4]) -> HostId {
+fn place(
+    world: &mut World,
+    name: &str,
+    (place, router): (Place, Option<PortMapping>),
+    outer: [u8; 4],
+    inner: [u8; 4],
+) -> HostId {
     let internet = world.internet();
     match place.gateway(outer) {
         None => world.host_at(name, internet, outer),
-        Some(gateway) => {
+        Some(mut gateway) => {
+            gateway.port_mapping = router;
             let (_, home) = world.add_gateway(internet, gateway);
             world.host_at(name, home, inner)
         }

@@ -34,6 +34,8 @@ impl Gatherer {
             }
         }
         self.relays.truncate(MOST_RELAYS);
+        self.mapped
+            .keep(|address| bases.iter().any(|base| base.address == address));
         self.bases = bases;
         self.relay_only = config.relay_only;
         self.patience_ends = now + config.patience;

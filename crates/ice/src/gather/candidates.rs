@@ -1,11 +1,14 @@
 //! From what the servers said to candidates.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::gathered::{Foundations, Gathered, LocalCandidate, local_candidate};
 use super::questions::QuestionState;
 use super::{Base, Gatherer};
 use crate::candidate::CandidateType;
+
+/// The server of the candidates that the router's port mapping gives, for their foundation.
+const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Gatherer {
     /// What is known by now; complete when [`Self::is_finished`].
@@ -33,12 +36,18 @@ impl Gatherer {
                 foundations.of(CandidateType::Host, base.address.ip(), None),
             ));
         }
+        // The router's mapping first: it lets everybody in, where what a STUN server saw may be open
+        // to that server alone (RFC 4787 section 5).
+        let by_router = self
+            .bases
+            .iter()
+            .filter_map(|base| Some((*base, ROUTER, self.mapped.of(base.address)?)));
         let asked = self
             .questions
             .iter()
             .filter_map(|question| match question.state {
                 QuestionState::Answered { mapped, .. } => {
-                    Some((question.base, question.server, mapped))
+                    Some((question.base, question.server.ip(), mapped))
                 }
                 _ => None,
             });
@@ -46,15 +55,24 @@ impl Gatherer {
         let told = self
             .relays
             .iter()
-            .filter_map(|relay| Some((*relay.base(), relay.server(), relay.mapped()?)));
-        for (base, server, mapped) in asked.chain(told) {
+            .filter_map(|relay| Some((*relay.base(), relay.server().ip(), relay.mapped()?)));
+        let step = u16::try_from(self.bases.len()).unwrap_or(u16::MAX);
+        for (mut base, server, mapped) in by_router.chain(asked).chain(told) {
             // RFC 8445 section 5.1.3: same address and same base: redundant.
             let redundant = locals.iter().any(|local: &LocalCandidate| {
                 local.candidate.address == mapped && local.base == base.address
             });
             if !redundant {
                 let kind = CandidateType::ServerReflexive;
-                let foundation = foundations.of(kind, base.address.ip(), Some(server.ip()));
+                let foundation = foundations.of(kind, base.address.ip(), Some(server));
+                // RFC 8445 section 5.1.2.1: no two candidates have one priority.
+                let known = locals
+                    .iter()
+                    .filter(|local| local.candidate.kind == kind && local.base == base.address);
+                let rank = u16::try_from(known.count()).unwrap_or(u16::MAX);
+                base.local_preference = base
+                    .local_preference
+                    .saturating_sub(rank.saturating_mul(step));
                 locals.push(local_candidate(&base, kind, mapped, foundation));
             }
         }

@@ -17,6 +17,7 @@ impl Gatherer {
         let asking = |state: QuestionState| matches!(state, QuestionState::Asking { .. });
         !self.questions.iter().any(|question| asking(question.state))
             && self.relays.iter().all(Relay::is_settled)
+            && self.mapped.is_settled()
     }
 
     /// When a server that has not answered is asked again: after as long a time as it has kept

@@ -261,3 +261,61 @@ fn no_more_questions_than_the_limit() {
     let bench = Bench::new(&[SERVER], bases);
     assert_eq!(bench.gatherer.questions.len(), MOST_QUESTIONS);
 }
+
+#[test]
+fn a_mapped_port_is_one_more_server_reflexive_candidate() {
+    let base = base("192.168.1.2:4000", ComponentId::Rtp, 65_535);
+    let mut bench = Bench::new(&["192.0.2.1:3478"], vec![base]);
+    let until = bench.start + ms(250);
+    bench.gatherer.await_mapping(base.address, until);
+    bench.run_until(ms(5));
+    assert!(bench.answer(0, "203.0.113.1:6000"));
+    assert!(!bench.gatherer.is_finished(), "the router is awaited");
+    bench
+        .gatherer
+        .set_mapped(base.address, Some(at("203.0.113.1:7000")));
+    assert!(bench.gatherer.is_finished());
+    let gathered = bench.gatherer.gathered();
+    let [host, mapped, seen] = gathered.candidates().collect::<Vec<_>>()[..] else {
+        panic!("three candidates: {gathered:?}");
+    };
+    assert_eq!(host.kind, CandidateType::Host);
+    assert_eq!(mapped.address, at("203.0.113.1:7000"));
+    assert_eq!(seen.address, at("203.0.113.1:6000"));
+    for candidate in [mapped, seen] {
+        assert_eq!(candidate.kind, CandidateType::ServerReflexive);
+        assert_eq!(candidate.related, Some(base.address));
+    }
+    assert_ne!(mapped.foundation, seen.foundation, "another server");
+    assert!(
+        mapped.priority > seen.priority,
+        "unique, the open door first"
+    );
+    // RFC 8445 section 5.1.3: what both say is one candidate.
+    bench
+        .gatherer
+        .set_mapped(base.address, Some(at("203.0.113.1:6000")));
+    assert_eq!(bench.gatherer.gathered().candidates().count(), 2);
+    bench.gatherer.set_mapped(base.address, None);
+    assert_eq!(bench.gatherer.gathered().candidates().count(), 2);
+}
+
+#[test]
+fn a_router_is_awaited_no_longer_than_it_may_take() {
+    let base = base("192.168.1.2:4000", ComponentId::Rtp, 65_535);
+    for (router, most) in [(250, 250), (900, 500)] {
+        let mut bench = Bench::new(&[], vec![base]);
+        let until = bench.start + ms(router);
+        bench.gatherer.await_mapping(base.address, until);
+        bench.run_until(ms(most - 1));
+        assert!(!bench.gatherer.is_finished());
+        bench.run_until(ms(most));
+        assert!(bench.gatherer.is_finished());
+        // What comes later is there for whoever gathers later.
+        assert_eq!(bench.gatherer.gathered().candidates().count(), 1);
+        bench
+            .gatherer
+            .set_mapped(base.address, Some(at("203.0.113.1:7000")));
+        assert_eq!(bench.gatherer.gathered().candidates().count(), 2);
+    }
+}

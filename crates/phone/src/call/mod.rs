@@ -32,6 +32,7 @@ use crate::event::{
 };
 use crate::gathering::{Gathering, MediaSockets};
 use crate::io::{BindRequest, CallKey, Frame, Output};
+use crate::mapping::Remapped;
 
 use forks::Inviting;
 pub(crate) use incoming::IncomingInvite;
@@ -216,6 +217,25 @@ impl Call {
                 .sockets
                 .as_mut()
                 .is_some_and(|sockets| sockets.handle_listening(desk, now, request, local)),
+        };
+        if taken {
+            self.after_gathering(desk, now);
+            self.after_gathering_again(desk, now);
+        }
+        taken
+    }
+
+    /// The router maps a port to a socket, or does so no longer; false when it is not ours.
+    pub(crate) fn handle_mapped(&mut self, desk: &mut Desk, now: Instant, told: Remapped) -> bool {
+        let taken = match &mut self.stage {
+            Stage::GatheringToInvite { gathering, .. }
+            | Stage::GatheringToAnswer { gathering, .. } => {
+                gathering.handle_mapped(desk, now, told)
+            }
+            _ => self
+                .sockets
+                .as_mut()
+                .is_some_and(|sockets| sockets.handle_mapped(desk, now, told)),
         };
         if taken {
             self.after_gathering(desk, now);

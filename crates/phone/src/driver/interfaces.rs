@@ -160,7 +160,7 @@ fn prefix_len(address: IpAddr, mask: Option<SocketAddr>) -> u8 {
 }
 
 /// The address that packets to `destination` would leave from.
-fn source_towards(unbound: IpAddr, destination: IpAddr) -> Option<IpAddr> {
+pub(super) fn source_towards(unbound: IpAddr, destination: IpAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((unbound, 0)).ok()?;
     socket.connect((destination, 53)).ok()?;
     Some(socket.local_addr().ok()?.ip())

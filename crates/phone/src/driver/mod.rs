@@ -11,6 +11,7 @@ mod inet6;
 mod interfaces;
 mod mdns;
 mod names;
+mod ports;
 mod sockets;
 mod sound;
 mod tls;
@@ -36,6 +37,7 @@ use crate::{
 };
 use connections::{Connections, Route};
 use names::Names;
+use ports::{Mapped, Ports};
 use sockets::{Received, Sockets};
 use sound::{Opened, Sounds};
 use tls::Tls;
@@ -157,6 +159,7 @@ pub async fn run(
             ready = poll_fn(|cx| driver.sockets.poll_readable(cx)) => driver.receive(&ready),
             () = driver.watch.changed() => driver.look_soon(),
             Some(incident) = incidents.recv() => driver.handle_incident(incident),
+            Some(done) = driver.ports.next() => driver.handle_ports(done),
             command = commands.recv(), if ordered => match command {
                 Some(command) => driver.handle_command(command),
                 // Nobody is left who could end it later.
@@ -191,6 +194,7 @@ struct Driver<E> {
     connections: Connections,
     sounds: Sounds,
     names: Names,
+    ports: Ports,
     inbox: mpsc::Sender<Incident>,
     events: E,
     buffer: Vec<u8>,
@@ -257,6 +261,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             connections,
             sounds: Sounds::new(config.sound, inbox.clone()),
             names: Names::new(&config.dns, &named),
+            ports: Ports::new(),
             inbox,
             events,
             buffer: vec![0; DATAGRAM_MAX],
@@ -420,6 +425,11 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Output::Unbind { local } => self.sockets.close(local),
             Output::Listen { request, address } => self.listen_for_media(request, address),
             Output::Unlisten { local } => self.connections.unlisten(local),
+            Output::MapPort { request, local } => {
+                let nobody = self.ports.map(request, local);
+                self.tell_mapped(nobody);
+            }
+            Output::UnmapPort { request } => self.ports.unmap(request),
             Output::Connect {
                 connection,
                 to,
@@ -450,6 +460,24 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                 }
             }
             Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn handle_ports(&mut self, done: ports::Done) {
+        let mapped = self.ports.handle(done);
+        self.tell_mapped(mapped);
+        self.drain();
+    }
+
+    fn tell_mapped(&mut self, mapped: Option<Mapped>) {
+        if let Some(Mapped { request, external }) = mapped {
+            let (external, lifetime) = external.unzip();
+            self.phone.handle_port_mapped(
+                Instant::now(),
+                request,
+                external,
+                lifetime.unwrap_or_default(),
+            );
         }
     }
 
@@ -511,9 +539,13 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         for error in self.sounds.close_all() {
             self.trouble(None, error.to_string());
         }
-        if self.end != End::Now {
-            self.connections.finish().await;
-        }
+        let in_order = self.end != End::Now;
+        let connections = async {
+            if in_order {
+                self.connections.finish().await;
+            }
+        };
+        tokio::join!(connections, self.ports.finish());
     }
 }
 

@@ -171,6 +171,7 @@ impl MediaSockets {
                 ..GatherConfig::default()
             };
             self.keeper.gather_again(now, config, self.bases.clone());
+            desk.map_ports(now, &self.bases, &mut self.keeper);
             self.keeper.handle_timeout(now, &mut desk.pacer);
             self.flush(desk);
         }

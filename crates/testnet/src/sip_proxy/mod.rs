@@ -228,7 +228,7 @@ impl Node for SipProxy {
                     self.handle_message(now, flow, message);
                 }
             }
-            Delivery::Connected { .. } => {}
+            Delivery::Connected { .. } | Delivery::PortMapped { .. } => {}
             Delivery::Closed { stream, .. } => self.flows.closed(stream),
         }
     }

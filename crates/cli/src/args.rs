@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use ringtrue_media::Codec;
 use ringtrue_media::audio::{AudioInput, AudioOutput};
 use ringtrue_phone::driver::BindAddress;
-use ringtrue_phone::settings::AnswerWhen;
+use ringtrue_phone::settings::{AnswerWhen, TurnTransport};
 
 /// What the help and the manual page say at their end.
 const AFTER_HELP: &str = "\
@@ -131,10 +131,18 @@ pub struct PhoneArgs {
     /// A STUN server; may repeat
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host_port)]
     pub stun: Vec<String>,
-    /// A TURN server, which relays where no direct path exists; may repeat. Without USER, the name
-    /// to authenticate as. The password comes from the settings or RINGTRUE_TURN_PASSWORD
-    #[arg(long, value_name = "turn:[USER@]HOST[:PORT]", value_parser = parse_turn)]
+    /// A TURN server, which relays where no direct path exists; may repeat, also for several
+    /// transports (udp, tcp or tls) of one server. Without USER, the name to authenticate as. The
+    /// password comes from the settings or RINGTRUE_TURN_PASSWORD
+    #[arg(
+        long,
+        value_name = "turn:[USER@]HOST[:PORT][?transport=udp|tcp|tls]",
+        value_parser = parse_turn
+    )]
     pub turn: Vec<TurnUri>,
+    /// Certificates in PEM form that TLS trusts beside the public roots
+    #[arg(long, value_name = "FILE.pem")]
+    pub tls_ca: Option<PathBuf>,
     /// Use relayed addresses only, so that the peer learns none of this host's; needs a TURN server
     #[arg(long)]
     pub relay_only: bool,
@@ -166,9 +174,11 @@ pub struct PhoneArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodecList(pub Vec<Codec>);
 
-/// `turn:[USER@]HOST[:PORT]`.
+/// `turn:[USER@]HOST[:PORT][?transport=…]`, or `turns:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnUri {
+    /// How it is reached.
+    pub transport: TurnTransport,
     /// The user name, if there is one.
     pub user: Option<String>,
     /// `HOST` or `HOST:PORT`.
@@ -178,28 +188,40 @@ pub struct TurnUri {
 /// Reads a TURN server (RFC 7065, with a user name as many programs write it).
 pub fn parse_turn(text: &str) -> Result<TurnUri, String> {
     const EXPECTED: &str =
-        "expected turn:HOST, turn:HOST:PORT or turn:USER@HOST:PORT, as turn:turn.example.org:3478";
-    const UDP_ONLY: &str = "TURN servers are reached over UDP only: transport=udp";
-    if text.starts_with("turns:") {
-        return Err(UDP_ONLY.to_owned());
-    }
-    let rest = text.strip_prefix("turn:").ok_or(EXPECTED)?;
+        "expected turn:HOST, turn:USER@HOST:PORT or turns:HOST, as turn:turn.example.org:3478";
+    let (secure, rest) = match text.strip_prefix("turns:") {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix("turn:").ok_or(EXPECTED)?),
+    };
     let (rest, query) = match rest.split_once('?') {
         Some((rest, query)) => (rest, Some(query)),
         None => (rest, None),
     };
-    match query {
-        None | Some("transport=udp") => {}
-        Some("transport=tcp" | "transport=tls") => return Err(UDP_ONLY.to_owned()),
-        Some(_) => return Err(EXPECTED.to_owned()),
-    }
+    let transport = match (secure, query) {
+        (false, None | Some("transport=udp")) => TurnTransport::Udp,
+        (false, Some("transport=tcp")) => TurnTransport::Tcp,
+        // RFC 7065 section 3.1: "turns" over TCP is TLS.
+        (true, None | Some("transport=tcp" | "transport=tls")) | (false, Some("transport=tls")) => {
+            TurnTransport::Tls
+        }
+        (true, Some("transport=udp")) => {
+            return Err("turns: is TLS, which goes over TCP; say turn: for UDP".to_owned());
+        }
+        (_, Some(_)) => {
+            return Err("the transport of a TURN server is udp, tcp or tls".to_owned());
+        }
+    };
     let (user, server) = match rest.rsplit_once('@') {
         Some(("", _)) => return Err(EXPECTED.to_owned()),
         Some((user, server)) => (Some(user.to_owned()), server),
         None => (None, rest),
     };
     let address = parse_host_port(server).map_err(|_| EXPECTED.to_owned())?;
-    Ok(TurnUri { user, address })
+    Ok(TurnUri {
+        transport,
+        user,
+        address,
+    })
 }
 
 /// Reads `ask`, `auto`, `after:SECS` or `never`.
@@ -347,6 +369,18 @@ mod tests {
             Some((uri.user.unwrap_or_default(), uri.address))
         };
         let wanted = |user: &str, address: &str| Some((user.to_owned(), address.to_owned()));
+        let transport = |text: &str| parse_turn(text).unwrap().transport;
+        assert_eq!(transport("turn:h"), TurnTransport::Udp);
+        assert_eq!(transport("turn:h?transport=udp"), TurnTransport::Udp);
+        assert_eq!(transport("turn:u@h:1?transport=tcp"), TurnTransport::Tcp);
+        for tls in [
+            "turns:h",
+            "turn:h?transport=tls",
+            "turns:h:443?transport=tcp",
+            "turns:u@h?transport=tls",
+        ] {
+            assert_eq!(transport(tls), TurnTransport::Tls, "{tls}");
+        }
         assert_eq!(read("turn:example.org"), wanted("", "example.org"));
         assert_eq!(
             read("turn:alice@example.org:3479?transport=udp"),
@@ -363,14 +397,10 @@ mod tests {
             "turn:@h",
             "turn:h?transport=sctp",
             "turn:a@",
+            "turns:",
+            "turns:h?transport=udp",
         ] {
             assert_eq!(read(wrong), None, "{wrong}");
-        }
-        for later in ["turns:h", "turn:h?transport=tcp", "turn:h?transport=tls"] {
-            assert!(
-                parse_turn(later).unwrap_err().contains("UDP only"),
-                "{later}"
-            );
         }
     }
 
@@ -394,7 +424,7 @@ mod tests {
             "ringtrue listen --bind nowhere",
             "ringtrue listen --max-calls 0",
             "ringtrue sing",
-            "ringtrue call sip:a@b --turn turn:example.org?transport=tcp",
+            "ringtrue call sip:a@b --turn turn:example.org?transport=sctp",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             let text = one_line(&error);

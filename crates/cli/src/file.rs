@@ -32,6 +32,8 @@ pub struct Section {
     pub turn_password: Option<String>,
     /// Whether the router is asked to map ports.
     pub port_mapping: Option<bool>,
+    /// A file of certificates that TLS trusts beside the public roots.
+    pub tls_ca: Option<PathBuf>,
     /// Whether only relayed addresses are used.
     pub relay_only: Option<bool>,
     /// Whether there are candidates for TCP too.
@@ -276,6 +278,7 @@ impl Section {
             turn: self.turn.or(other.turn),
             turn_password: self.turn_password.or(other.turn_password),
             port_mapping: self.port_mapping.or(other.port_mapping),
+            tls_ca: self.tls_ca.or(other.tls_ca),
             relay_only: self.relay_only.or(other.relay_only),
             ice_tcp: self.ice_tcp.or(other.ice_tcp),
             bind: self.bind.or(other.bind),

@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ringtrue_media::audio::{AudioError, AudioInput, AudioOutput};
@@ -102,8 +103,8 @@ pub fn call(args: CallArgs) -> Result<DriverConfig, SetupError> {
         bind: bind(&args.phone, &section),
         default_port: 0,
         accept_tcp: false,
-        tls_ca: None,
         dns: dns(&section),
+        tls_ca: tls_ca(&args.phone, &section),
         sound: sound(&args.phone, &section)?,
         target: Some(args.target),
         once: true,
@@ -135,8 +136,8 @@ pub fn listen(args: ListenArgs) -> Result<DriverConfig, SetupError> {
         bind: bind(&args.phone, &section),
         default_port: SIP_PORT,
         accept_tcp: true,
-        tls_ca: None,
         dns: dns(&section),
+        tls_ca: tls_ca(&args.phone, &section),
         sound: sound(&args.phone, &section)?,
         target: None,
         once: args.once,
@@ -260,7 +261,12 @@ fn turn_servers(
     let password = turn_password(section);
     let auth_user = args.auth_user.clone().or_else(|| section.auth_user.clone());
     let mut servers = Vec::new();
-    for TurnUri { user, address } in wanted {
+    for TurnUri {
+        transport,
+        user,
+        address,
+    } in wanted
+    {
         let user = user
             .or_else(|| auth_user.clone())
             .or_else(|| user_part(aor))
@@ -270,6 +276,7 @@ fn turn_servers(
             .ok_or_else(|| SetupError::NoTurnPassword(address.clone()))?;
         servers.push(TurnServer {
             address,
+            transport,
             user,
             password,
         });
@@ -318,6 +325,10 @@ fn bind(args: &PhoneArgs, section: &Section) -> Vec<BindAddress> {
 fn dns(section: &Section) -> Vec<SocketAddr> {
     let servers = section.dns.iter().flatten();
     servers.map(|server| server.0).collect()
+}
+
+fn tls_ca(args: &PhoneArgs, section: &Section) -> Option<PathBuf> {
+    args.tls_ca.clone().or_else(|| section.tls_ca.clone())
 }
 
 fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
@@ -425,7 +436,7 @@ mod tests {
         let config = call_of(
             "ringtrue call sip:bob@192.0.2.2 --aor sip:a@b --bind 192.0.2.1 --bind 192.0.2.1 \
              --stun s:3478 --no-ice --audio-in tone:880 --audio-out null --codec pcma,opus \
-             --duration 2.5",
+             --duration 2.5 --tls-ca own.pem",
         )
         .unwrap();
         assert_eq!(config.target.as_deref(), Some("sip:bob@192.0.2.2"));
@@ -436,6 +447,7 @@ mod tests {
         assert_eq!(config.sound.input, AudioInput::Tone(880.0));
         assert_eq!(config.settings.codecs.len(), 2);
         assert_eq!(config.settings.duration, Some(Duration::from_millis(2500)));
+        assert_eq!(config.tls_ca, Some(PathBuf::from("own.pem")));
         assert!(config.once && !config.accept_tcp);
     }
 }

@@ -8,6 +8,7 @@ mod keeping;
 mod late;
 mod mapped;
 mod questions;
+mod relays;
 mod tcp;
 
 use std::cmp::Reverse;
@@ -20,19 +21,18 @@ use crate::event::Transmit;
 use crate::pacer::Pacer;
 use crate::seed::{Randomness, Seed};
 use crate::stun::Binding;
-use crate::turn::{Inbound, Relay, TurnServer};
+use crate::turn::{Relay, TurnServer, TurnStreamWish};
 use mapped::Mapped;
 
 pub use self::gathered::Gathered;
 pub(crate) use self::gathered::{LocalCandidate, priority, priority_of};
 use self::questions::{Question, QuestionState, all_questions};
+use self::relays::all_relays;
 
 /// A question that got no answer for so long is asked again, as a new transaction.
 const ASK_AGAIN: Duration = Duration::from_millis(120);
 /// RFC 8445 section 11 wants at least 15 s between keepalives; NAT bindings live for 30 s and more.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// A base with its server is one relay; more than so many are not asked for.
-const MOST_RELAYS: usize = 16;
 /// Datagrams of peers that wait for their owner.
 const MOST_WAITING: usize = 64;
 /// So many transactions of one question may still be answered.
@@ -54,7 +54,8 @@ pub struct Base {
 pub struct GatherConfig {
     /// STUN servers, asked from each base of their address family.
     pub stun_servers: Vec<SocketAddr>,
-    /// TURN servers, asked for an allocation from each base of their address family.
+    /// TURN servers in order of preference, asked for an allocation from each base of their address
+    /// family.
     pub turn_servers: Vec<TurnServer>,
     /// Only relayed candidates: the peer learns no address of ours.
     pub relay_only: bool,
@@ -102,7 +103,8 @@ pub struct Relayed {
 ///
 /// With TURN servers it is the way out and in of relayed candidates as well: keep it as long as
 /// the call lives, give it every datagram that arrives ([`Self::handle_datagram`]) and everything
-/// that is to be sent ([`Self::relay`]), and say when the call is over ([`Self::release_all`]).
+/// that is to be sent ([`Self::relay`]), open, feed and close the connections that it wants
+/// ([`Self::poll_stream`], to be asked after `poll_transmit`), and say when the call is over ([`Self::release_all`]).
 #[derive(Debug)]
 pub struct Gatherer {
     bases: Vec<Base>,
@@ -111,6 +113,8 @@ pub struct Gatherer {
     relays: Vec<Relay>,
     mapped: Mapped,
     relayed: VecDeque<Relayed>,
+    stream_wishes: VecDeque<TurnStreamWish>,
+    next_stream: u64,
     relay_only: bool,
     patience_ends: Instant,
     finished: bool,
@@ -129,14 +133,7 @@ impl Gatherer {
         now: Instant,
     ) -> Self {
         let questions = all_questions(&config.stun_servers, &bases, now);
-        let mut relays = Vec::new();
-        for server in config.turn_servers {
-            let of_family = |base: &&Base| base.address.is_ipv4() == server.address.is_ipv4();
-            for base in bases.iter().filter(of_family) {
-                relays.push(Relay::new(*base, server.clone(), now));
-            }
-        }
-        relays.truncate(MOST_RELAYS);
+        let relays = all_relays(&config.turn_servers, &bases, &mut Vec::new(), now);
         Self {
             finished: questions.is_empty() && relays.is_empty(),
             bases,
@@ -145,6 +142,8 @@ impl Gatherer {
             relays,
             mapped: Mapped::default(),
             relayed: VecDeque::new(),
+            stream_wishes: VecDeque::new(),
+            next_stream: 0,
             relay_only: config.relay_only,
             patience_ends: now + config.patience,
             pacing: config.pacing,
@@ -170,58 +169,8 @@ impl Gatherer {
         taken
     }
 
-    /// What a TURN server sends: its answers stay here, a peer's datagram is unwrapped.
-    fn handle_relayed(
-        &mut self,
-        now: Instant,
-        (base, from): (SocketAddr, SocketAddr),
-        payload: &[u8],
-    ) -> bool {
-        let Some(relay) = self
-            .relays
-            .iter_mut()
-            .find(|relay| relay.base().address == base && relay.server() == from)
-        else {
-            return false;
-        };
-        let inbound = relay.handle_datagram(now, payload, &mut self.randomness);
-        let relayed = relay.relayed();
-        self.collect();
-        if let (Inbound::Data { peer, data }, Some(base)) = (&inbound, relayed) {
-            if self.relayed.len() >= MOST_WAITING {
-                self.relayed.pop_front();
-            }
-            self.relayed.push_back(Relayed {
-                base,
-                from: *peer,
-                payload: data.clone(),
-            });
-        }
-        inbound != Inbound::Foreign
-    }
-
-    /// The next datagram that a peer has sent to one of the relayed candidates.
-    pub fn poll_relayed(&mut self) -> Option<Relayed> {
-        self.relayed.pop_front()
-    }
-
     fn finish_if_settled(&mut self) {
         self.finished |= self.is_settled();
-    }
-
-    /// What an agent or a stream wants to send: from a relayed address it goes to the TURN server,
-    /// wrapped, by [`Self::poll_transmit`]; anything else is given back to be sent as it is.
-    pub fn relay(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
-        let Some(relay) = self
-            .relays
-            .iter_mut()
-            .find(|relay| relay.is_base(transmit.base))
-        else {
-            return (!transmit.payload.is_empty()).then_some(transmit);
-        };
-        relay.send(now, transmit.to, &transmit.payload, &mut self.randomness);
-        self.collect();
-        None
     }
 
     /// A path is selected: the bindings at the STUN servers are kept no longer. Allocations are,
@@ -231,42 +180,10 @@ impl Gatherer {
         self.questions.clear();
     }
 
-    /// Gives back the allocations that were made from this base, and asks nothing from it any more.
-    pub fn release(&mut self, now: Instant, base: SocketAddr) {
-        self.questions
-            .retain(|question| question.base.address != base);
-        for relay in &mut self.relays {
-            if relay.base().address == base {
-                relay.release(now, &mut self.randomness);
-            }
-        }
-        self.collect();
-    }
-
-    /// Gives back every allocation.
-    pub fn release_all(&mut self, now: Instant) {
-        for relay in &mut self.relays {
-            relay.release(now, &mut self.randomness);
-        }
-        self.collect();
-    }
-
-    fn collect(&mut self) {
-        for relay in &mut self.relays {
-            let (base, to) = (relay.base().address, relay.server());
-            while let Some(payload) = relay.poll_transmit() {
-                self.out.push_back(Transmit { base, to, payload });
-            }
-        }
-    }
-
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant, pacer: &mut Pacer) {
         self.finished |= now >= self.patience_ends;
-        for relay in &mut self.relays {
-            relay.handle_timeout(now, &mut self.randomness);
-        }
-        self.collect();
+        self.drive_relays(now);
         self.mapped.handle_timeout(now);
         self.finish_if_settled();
         if self.next_slot > now {
@@ -281,12 +198,7 @@ impl Gatherer {
         self.next_slot = now + self.pacing;
         match next {
             Start::Question(index) => self.ask(now, index),
-            Start::Allocation(index) => {
-                if let Some(relay) = self.relays.get_mut(index) {
-                    relay.ask(now, &mut self.randomness);
-                }
-                self.collect();
-            }
+            Start::Allocation(index) => self.ask_relay(now, index),
         }
     }
 
@@ -304,9 +216,9 @@ impl Gatherer {
             };
             Some((at, preference(&question.base), Start::Question(index)))
         });
-        let relays = self.relays.iter().enumerate().filter_map(|(index, relay)| {
-            let due = relay.due()?;
-            Some((due, preference(relay.base()), Start::Allocation(index)))
+        let relays = self.relays_to_ask().map(|(due, index, base)| {
+            let allocation = Start::Allocation(index);
+            (due, preference(base), allocation)
         });
         let (due, _, start) = relays.chain(questions).min()?;
         Some((due, start))
@@ -324,7 +236,7 @@ impl Gatherer {
             pacer.next_start().map_or(due, |free| due.max(free))
         });
         let patience = (!self.finished).then_some(self.patience_ends);
-        let relays = self.relays.iter().filter_map(Relay::poll_timeout);
+        let relays = self.relay_timeouts();
         ask.into_iter()
             .chain(patience)
             .chain(relays)

@@ -85,4 +85,4 @@ pub use pacer::Pacer;
 pub use seed::Seed;
 pub use session::{IceSession, SessionConfig};
 pub use tcp::{FlowId, FlowOutput, TcpFlows};
-pub use turn::TurnServer;
+pub use turn::{TurnServer, TurnStream, TurnStreamWish, TurnTransport};

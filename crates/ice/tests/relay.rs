@@ -49,6 +49,7 @@ impl Stage {
         let mut config = GatherConfig {
             turn_servers: vec![TurnServer {
                 address: addr("198.51.100.1:3478"),
+                transport: ringtrue_ice::TurnTransport::Udp,
                 user: "alice".to_owned(),
                 password: "secret".to_owned(),
             }],

@@ -12,15 +12,18 @@ use ringtrue_sip::{Endpoint, QueryId};
 use crate::addresses;
 use crate::discovery::{Asking, Service};
 use crate::event::{CallRef, EventKind, PhoneEvent};
+use crate::gathering::Parting;
 use crate::identity::local_addresses;
 use crate::io::{
     BindRequest, Connection, Interface, LookupResult, Output, RecordKind, Records, ResolveQuery,
 };
 use crate::mapping::Mappings;
-use crate::settings::{IceUse, Login, RingWhen, Settings};
+use crate::settings::{IceUse, Login, RingWhen, Settings, TurnTransport};
 
 /// The port of STUN and TURN over UDP (RFC 8489 section 18.6, RFC 8656 section 18).
 const STUN_PORT: u16 = 3478;
+/// The port of TURN over TLS (RFC 8656 section 18).
+const TURNS_PORT: u16 = 5349;
 
 /// The numbers of media's connections have this bit; those of the SIP endpoint do not.
 const MEDIA_CONNECTIONS: u64 = 1 << 62;
@@ -43,6 +46,8 @@ pub(crate) struct Desk {
     outputs: VecDeque<Output>,
     next_bind: u64,
     next_connection: u64,
+    /// Sockets whose calls are over, and that are not quite.
+    pub(crate) partings: Vec<Parting>,
     clock: (Instant, SystemTime),
 }
 
@@ -67,6 +72,7 @@ impl Desk {
             outputs: VecDeque::new(),
             next_bind: 0,
             next_connection: 0,
+            partings: Vec::new(),
             clock,
         }
     }
@@ -191,21 +197,37 @@ impl Desk {
     pub(crate) fn resolve_ice_servers(&mut self, now: Instant) {
         self.servers.asking.begin(now);
         for server in self.settings.stun_servers.clone() {
-            self.resolve_ice_server(&server, None);
+            let (host, port) = split_host_port(&server, STUN_PORT);
+            self.resolve_ice_server(host, port, None);
         }
         for server in self.settings.turn_servers.clone() {
+            let unsaid = match server.transport {
+                TurnTransport::Udp | TurnTransport::Tcp => STUN_PORT,
+                TurnTransport::Tls => TURNS_PORT,
+            };
+            let (host, port) = split_host_port(&server.address, unsaid);
+            let transport = match server.transport {
+                TurnTransport::Udp => ringtrue_ice::TurnTransport::Udp,
+                TurnTransport::Tcp => ringtrue_ice::TurnTransport::Tcp,
+                TurnTransport::Tls => ringtrue_ice::TurnTransport::Tls(host.to_owned()),
+            };
             let login = Login {
                 user: server.user,
                 password: server.password,
             };
-            self.resolve_ice_server(&server.address, Some(login));
+            self.resolve_ice_server(host, port, Some((login, transport)));
         }
         self.discover_ice_servers();
     }
 
-    fn resolve_ice_server(&mut self, server: &str, login: Option<Login>) {
-        let (host, port) = split_host_port(server);
-        let wanted = WantedServer { port, login };
+    fn resolve_ice_server(
+        &mut self,
+        host: &str,
+        port: u16,
+        turn: Option<(Login, ringtrue_ice::TurnTransport)>,
+    ) {
+        let rank = self.servers.next_rank();
+        let wanted = WantedServer { rank, port, turn };
         if let Ok(ip) = host.parse::<IpAddr>() {
             self.servers.add(ip, &wanted);
             return;
@@ -239,31 +261,35 @@ impl Desk {
 }
 
 /// Splits `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
-fn split_host_port(server: &str) -> (&str, u16) {
+fn split_host_port(server: &str, unsaid: u16) -> (&str, u16) {
     if let Some(rest) = server.strip_prefix('[')
         && let Some((host, after)) = rest.split_once(']')
     {
         let port = after.strip_prefix(':').and_then(|port| port.parse().ok());
-        return (host, port.unwrap_or(STUN_PORT));
+        return (host, port.unwrap_or(unsaid));
     }
     match server.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') => (host, port.parse().unwrap_or(STUN_PORT)),
-        _ => (server, STUN_PORT),
+        Some((host, port)) if !host.contains(':') => (host, port.parse().unwrap_or(unsaid)),
+        _ => (server, unsaid),
     }
 }
 
 /// A server whose address is not known yet.
 pub(crate) struct WantedServer {
+    /// Its place in the order of preference.
+    pub(crate) rank: usize,
     pub(crate) port: u16,
-    /// A TURN server has one.
-    pub(crate) login: Option<Login>,
+    /// What a TURN server has.
+    pub(crate) turn: Option<(Login, ringtrue_ice::TurnTransport)>,
 }
 
 /// The STUN and TURN servers: those whose address is known, and those whose name is being resolved.
 #[derive(Default)]
 pub(crate) struct IceServers {
     stun: Vec<SocketAddr>,
-    turn: Vec<TurnServer>,
+    /// Each with its place in the order of preference.
+    turn: Vec<(usize, TurnServer)>,
+    wanted: usize,
     pub(crate) pending: HashMap<ResolveQuery, WantedServer>,
     /// Services that the domain was asked for.
     pub(crate) services: HashMap<ResolveQuery, Service>,
@@ -274,14 +300,17 @@ pub(crate) struct IceServers {
 impl IceServers {
     fn add(&mut self, ip: IpAddr, wanted: &WantedServer) {
         let address = SocketAddr::new(ip, wanted.port);
-        match &wanted.login {
-            None => self.stun.push(address),
-            Some(Login { user, password }) => self.turn.push(TurnServer {
-                address,
-                user: user.clone(),
-                password: password.clone(),
-            }),
-        }
+        let Some((Login { user, password }, transport)) = &wanted.turn else {
+            return self.stun.push(address);
+        };
+        let server = TurnServer {
+            address,
+            transport: transport.clone(),
+            user: user.clone(),
+            password: password.clone(),
+        };
+        let place = self.turn.partition_point(|(rank, _)| *rank <= wanted.rank);
+        self.turn.insert(place, (wanted.rank, server));
     }
 
     /// Queries of the phone itself have the top bit set; those of the SIP endpoint do not.
@@ -305,8 +334,14 @@ impl IceServers {
         self.stun.clone()
     }
 
+    /// The next place in the order of preference: names are resolved in any order.
+    pub(crate) fn next_rank(&mut self) -> usize {
+        self.wanted += 1;
+        self.wanted
+    }
+
     pub(crate) fn turn(&self) -> Vec<TurnServer> {
-        self.turn.clone()
+        self.turn.iter().map(|(_, server)| server.clone()).collect()
     }
 
     fn handle_address(&mut self, query: ResolveQuery, result: &LookupResult) {
@@ -329,13 +364,11 @@ mod tests {
 
     #[test]
     fn stun_servers_are_read_in_every_notation() {
-        assert_eq!(
-            split_host_port("stun.example.org"),
-            ("stun.example.org", 3478)
-        );
-        assert_eq!(split_host_port("192.0.2.1:1234"), ("192.0.2.1", 1234));
-        assert_eq!(split_host_port("[2001:db8::1]:99"), ("2001:db8::1", 99));
-        assert_eq!(split_host_port("[2001:db8::1]"), ("2001:db8::1", 3478));
-        assert_eq!(split_host_port("2001:db8::1"), ("2001:db8::1", 3478));
+        let read = |server| split_host_port(server, 3478);
+        assert_eq!(read("stun.example.org"), ("stun.example.org", 3478));
+        assert_eq!(read("192.0.2.1:1234"), ("192.0.2.1", 1234));
+        assert_eq!(read("[2001:db8::1]:99"), ("2001:db8::1", 99));
+        assert_eq!(read("[2001:db8::1]"), ("2001:db8::1", 3478));
+        assert_eq!(read("2001:db8::1"), ("2001:db8::1", 3478));
     }
 }

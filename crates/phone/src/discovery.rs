@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use ringtrue_ice::TurnTransport;
 use ringtrue_sip::dns::order_srv;
 use ringtrue_sip::message::NameAddr;
 use ringtrue_sip::uri::Host;
@@ -19,15 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A service that the domain was asked for.
 pub(crate) enum Service {
     Stun,
-    /// With the user that its servers know.
-    Turn(Login),
+    /// With its place in the order of preference, the user that its servers know, and how they are
+    /// reached.
+    Turn(usize, Login, TurnTransport),
 }
 
 impl Service {
     fn name(&self, domain: &str) -> String {
         match self {
             Self::Stun => format!("_stun._udp.{domain}"),
-            Self::Turn(_) => format!("_turn._udp.{domain}"),
+            Self::Turn(_, _, TurnTransport::Udp) => format!("_turn._udp.{domain}"),
+            Self::Turn(_, _, TurnTransport::Tcp) => format!("_turn._tcp.{domain}"),
+            Self::Turn(_, _, TurnTransport::Tls(_)) => format!("_turns._tcp.{domain}"),
         }
     }
 }
@@ -37,7 +41,19 @@ impl Desk {
     pub(crate) fn discover_ice_servers(&mut self) {
         let Some(domain) = self.domain() else { return };
         let stun = self.settings.discover_stun.then_some(Service::Stun);
-        let turn = self.settings.discover_turn.clone().map(Service::Turn);
+        // The certificate must be the domain's (RFC 6125 section 6.2.1): what SRV records say can be
+        // forged.
+        let transports = [
+            TurnTransport::Udp,
+            TurnTransport::Tcp,
+            TurnTransport::Tls(domain.clone()),
+        ];
+        let login = self.settings.discover_turn.clone();
+        let turn: Vec<Service> = login
+            .iter()
+            .flat_map(|login| transports.iter().map(move |way| (login, way)))
+            .map(|(login, way)| Service::Turn(self.servers.next_rank(), login.clone(), way.clone()))
+            .collect();
         for service in stun.into_iter().chain(turn) {
             let query = self.ask(service.name(&domain), RecordKind::Srv);
             self.servers.services.insert(query, service);
@@ -65,10 +81,14 @@ impl Desk {
         let servers = order_srv(records, self.rng());
         for server in servers.into_iter().take(MOST_SERVERS) {
             let wanted = WantedServer {
+                rank: match &service {
+                    Service::Stun => 0,
+                    Service::Turn(rank, ..) => *rank,
+                },
                 port: server.port,
-                login: match &service {
+                turn: match &service {
                     Service::Stun => None,
-                    Service::Turn(login) => Some(login.clone()),
+                    Service::Turn(_, login, way) => Some((login.clone(), way.clone())),
                 },
             };
             let name = server.target.trim_end_matches('.').to_owned();

@@ -1,6 +1,7 @@
 //! Media sockets and the candidates that are gathered on them.
 
 mod again;
+mod keeper;
 mod tcp;
 
 use std::net::SocketAddr;
@@ -11,11 +12,13 @@ use ringtrue_ice::{
 };
 
 use again::Again;
+use keeper::parting_ends;
+pub(crate) use keeper::{Keeper, Parting, StreamEvent};
 pub(crate) use tcp::Came;
 use tcp::TcpMedia;
 
 use crate::desk::Desk;
-use crate::io::{BindRequest, Output};
+use crate::io::{BindRequest, Connection, Output};
 use crate::mapping::Remapped;
 
 /// The sockets of one call and the candidates on them, ready to be offered.
@@ -25,7 +28,10 @@ pub(crate) struct MediaSockets {
     pub(crate) gathered: Gathered,
     /// Keeps the NAT's bindings of the server-reflexive candidates until a path is selected, and
     /// the allocations of the relayed ones until the end; what is relayed goes through it.
-    keeper: Box<Gatherer>,
+    keeper: Keeper,
+    /// Sockets that are to close when the TURN servers have their allocations back, and at the
+    /// latest then.
+    leaving: Option<(Vec<Base>, Instant)>,
     /// Candidates are gathered anew, for an ICE restart.
     again: Option<Again>,
     /// Whether the last gathering gave an address that was not there before.
@@ -37,7 +43,12 @@ pub(crate) struct MediaSockets {
 
 impl MediaSockets {
     pub(crate) fn owns(&self, local: SocketAddr) -> bool {
-        self.bases.iter().any(|base| base.address == local)
+        self.open_bases().any(|base| base.address == local)
+    }
+
+    fn open_bases(&self) -> impl Iterator<Item = &Base> + Clone {
+        let leaving = self.leaving.iter().flat_map(|(bases, _)| bases);
+        self.bases.iter().chain(leaving)
     }
 
     /// Closes the sockets of RTCP, which rtcp-mux made needless (RFC 5761).
@@ -51,9 +62,9 @@ impl MediaSockets {
         for base in &needless {
             self.keeper.release(now, base.address);
         }
-        self.flush(desk);
-        close_all(desk, &needless);
         self.bases = keep;
+        self.leaving = Some((needless, parting_ends(now)));
+        self.flush(desk, now);
     }
 
     /// Takes what a STUN or TURN server sent; true if it did. What a peer sent through the server
@@ -67,8 +78,25 @@ impl MediaSockets {
         payload: &[u8],
     ) -> bool {
         let taken = self.keeper.handle_datagram(now, local, from, payload);
-        self.flush(desk);
+        self.flush(desk, now);
         self.proceed_again(desk, now);
+        taken
+    }
+
+    /// Takes what happened to a connection; false if it is not one of these. What a peer sent
+    /// through it is ready in [`Self::next_relayed`] then.
+    pub(crate) fn handle_turn_stream(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        connection: Connection,
+        event: StreamEvent<'_>,
+    ) -> bool {
+        let taken = self.keeper.handle_stream(now, connection, event);
+        if taken {
+            self.flush(desk, now);
+            self.proceed_again(desk, now);
+        }
         taken
     }
 
@@ -85,7 +113,7 @@ impl MediaSockets {
     pub(crate) fn send(&mut self, desk: &mut Desk, now: Instant, transmit: Transmit) {
         match self.keeper.relay(now, transmit) {
             Some(direct) => desk.out(datagram(direct)),
-            None => self.flush(desk),
+            None => self.flush(desk, now),
         }
     }
 
@@ -102,17 +130,18 @@ impl MediaSockets {
     /// Keeps the candidates' bindings and allocations alive.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {
         self.keeper.handle_timeout(now, &mut desk.pacer);
-        self.flush(desk);
+        self.flush(desk, now);
         self.tcp.handle_timeout(now);
         self.proceed_again(desk, now);
     }
 
-    fn flush(&mut self, desk: &mut Desk) {
-        while let Some(transmit) = self.keeper.poll_transmit() {
-            // The sockets of RTCP may be closed by now.
-            if self.bases.iter().any(|base| base.address == transmit.base) {
-                desk.out(datagram(transmit));
-            }
+    fn flush(&mut self, desk: &mut Desk, now: Instant) {
+        // The sockets of RTCP may be closed by now.
+        let leaving = self.leaving.iter().flat_map(|(bases, _)| bases);
+        self.keeper.flush(desk, self.bases.iter().chain(leaving));
+        let released = self.keeper.is_released();
+        if let Some((bases, _)) = self.leaving.take_if(|(_, until)| released || now >= *until) {
+            close_all(desk, &bases);
         }
     }
 
@@ -120,8 +149,14 @@ impl MediaSockets {
         let keeper = self.keeper.poll_timeout(&desk.pacer);
         let again = self.again.as_ref();
         let again = again.and_then(|again| again.poll_timeout(desk));
+        let leaving = self.leaving.as_ref().map(|(_, until)| *until);
         let strangers = self.tcp.poll_timeout();
-        keeper.into_iter().chain(again).chain(strangers).min()
+        keeper
+            .into_iter()
+            .chain(again)
+            .chain(leaving)
+            .chain(strangers)
+            .min()
     }
 
     /// Whether every server that was asked has answered or refused.
@@ -129,8 +164,10 @@ impl MediaSockets {
         self.keeper.is_settled()
     }
 
-    /// What is known by now: more than what was offered, if a server was slow.
-    pub(crate) fn gathered_by_now(&self) -> Gathered {
+    /// What is known by now, to be told to peers: more than what was offered, if a server was
+    /// slow.
+    pub(crate) fn gathered_by_now(&mut self) -> Gathered {
+        self.keeper.tell();
         self.keeper.gathered()
     }
 
@@ -143,9 +180,10 @@ impl MediaSockets {
 
     /// Closes the sockets; allocations are given back before.
     pub(crate) fn close(mut self, desk: &mut Desk, now: Instant) {
-        self.keeper.release_all(now);
-        self.flush(desk);
-        close_all(desk, &self.bases);
+        if let Some((leaving, _)) = self.leaving.take() {
+            self.bases.extend(leaving);
+        }
+        Parting::begin(self.keeper, self.bases, desk, now);
         self.tcp.close(desk);
     }
 
@@ -228,7 +266,7 @@ enum Stage {
     /// Candidates are being gathered, or have been and are kept warm.
     Gathering {
         bases: Vec<Base>,
-        gatherer: Box<Gatherer>,
+        gatherer: Keeper,
         took: Option<Duration>,
     },
 }
@@ -333,8 +371,8 @@ impl Gathering {
                 patience: (self.started + patience).saturating_duration_since(now),
                 ..GatherConfig::default()
             };
-            let mut gatherer =
-                Box::new(Gatherer::new(config, bases.clone(), desk.long_seed(), now));
+            let mut gatherer: Keeper =
+                Gatherer::new(config, bases.clone(), desk.long_seed(), now).into();
             gatherer.listen_on(self.tcp.listeners());
             desk.map_ports(now, &bases, &mut gatherer);
             self.stage = Stage::Gathering {
@@ -385,15 +423,36 @@ impl Gathering {
         ours
     }
 
+    /// Takes what happened to a connection; false if it is not one of these.
+    pub(crate) fn handle_turn_stream(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        connection: Connection,
+        event: StreamEvent<'_>,
+    ) -> bool {
+        let Stage::Gathering { gatherer, .. } = &mut self.stage else {
+            return false;
+        };
+        let taken = gatherer.handle_stream(now, connection, event);
+        if taken {
+            self.handle_timeout(desk, now);
+        }
+        taken
+    }
+
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {
         if matches!(self.stage, Stage::Resolving { .. }) {
             self.proceed(desk, now);
         }
-        if let Stage::Gathering { gatherer, took, .. } = &mut self.stage {
+        if let Stage::Gathering {
+            bases,
+            gatherer,
+            took,
+        } = &mut self.stage
+        {
             gatherer.handle_timeout(now, &mut desk.pacer);
-            while let Some(transmit) = gatherer.poll_transmit() {
-                desk.out(datagram(transmit));
-            }
+            gatherer.flush(desk, bases.iter());
             if gatherer.is_finished() && took.is_none() {
                 *took = Some(now.saturating_duration_since(self.started));
             }
@@ -451,17 +510,21 @@ impl Gathering {
         match self.stage {
             Stage::Gathering {
                 bases,
-                gatherer,
+                mut gatherer,
                 took: Some(_),
-            } => Ok(MediaSockets {
-                gathered: gatherer.gathered(),
-                bases,
-                keeper: gatherer,
-                again: None,
-                remapped: false,
-                rtcp: true,
-                tcp: self.tcp,
-            }),
+            } => {
+                gatherer.tell();
+                Ok(MediaSockets {
+                    gathered: gatherer.gathered(),
+                    bases,
+                    keeper: gatherer,
+                    leaving: None,
+                    again: None,
+                    remapped: false,
+                    rtcp: true,
+                    tcp: self.tcp,
+                })
+            }
             _ => Err(Box::new(self)),
         }
     }
@@ -472,16 +535,8 @@ impl Gathering {
         match self.stage {
             Stage::Binding { bound, .. } | Stage::Resolving { bound } => close_all(desk, &bound),
             Stage::Gathering {
-                bases,
-                mut gatherer,
-                ..
-            } => {
-                gatherer.release_all(now);
-                while let Some(transmit) = gatherer.poll_transmit() {
-                    desk.out(datagram(transmit));
-                }
-                close_all(desk, &bases);
-            }
+                bases, gatherer, ..
+            } => Parting::begin(gatherer, bases, desk, now),
         }
     }
 }

@@ -13,7 +13,7 @@ use ringtrue_sip::{ConnectionId, Endpoint, RegisterConfig, Rejection, SipEvent, 
 use crate::call::{Call, IncomingInvite};
 use crate::desk::{Desk, is_media};
 use crate::event::EventKind;
-use crate::gathering::{Gathering, MediaSockets, Warm};
+use crate::gathering::{Gathering, Keeper, MediaSockets, StreamEvent, Warm};
 use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
 use crate::io::{
     BindRequest, CallKey, Connection, Frame, Interface, LookupResult, MapRequest, Output,
@@ -40,6 +40,17 @@ pub struct Phone {
     pool: Vec<WarmSet>,
     registering: bool,
     leaving: bool,
+}
+
+/// Shows an input to what is left of ended calls, until somebody takes it; closes what is done.
+fn see_off(desk: &mut Desk, now: Instant, mut input: impl FnMut(&mut Keeper) -> bool) -> bool {
+    let mut partings = std::mem::take(&mut desk.partings);
+    let taken = partings.iter_mut().any(|parting| input(parting.keeper()));
+    for parting in partings {
+        let left = parting.proceed(desk, now);
+        desk.partings.extend(left);
+    }
+    taken
 }
 
 /// A gathered set in the pool.
@@ -178,7 +189,10 @@ impl Phone {
 
     /// Whether nothing is left to be sent or waited for.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.desk.sip.is_idle() && !self.desk.has_output()
+        self.calls.is_empty()
+            && self.desk.partings.is_empty()
+            && self.desk.sip.is_idle()
+            && !self.desk.has_output()
     }
 
     fn with_call(&mut self, now: Instant, key: CallKey, act: impl FnOnce(&mut Call, &mut Desk)) {
@@ -213,6 +227,9 @@ impl Phone {
                 || pool.iter_mut().any(|warm| {
                     warm.gathering
                         .handle_datagram(desk, now, local, from, payload)
+                })
+                || see_off(desk, now, |keeper| {
+                    keeper.handle_datagram(now, local, from, payload)
                 });
         }
         self.settle(now);
@@ -345,6 +362,9 @@ impl Phone {
     /// A connection of [`Output::Connect`] stands.
     pub fn handle_connected(&mut self, now: Instant, connection: Connection) {
         if is_media(connection) {
+            if self.handle_turn_stream(now, connection, StreamEvent::Connected) {
+                return;
+            }
             return self.with_connection(now, connection, |sockets| {
                 sockets.handle_connected(connection);
             });
@@ -358,6 +378,9 @@ impl Phone {
     /// Bytes have come on a connection.
     pub fn handle_stream(&mut self, now: Instant, connection: Connection, payload: &[u8]) {
         if is_media(connection) {
+            if self.handle_turn_stream(now, connection, StreamEvent::Bytes(payload)) {
+                return;
+            }
             return self.with_connection(now, connection, |sockets| {
                 sockets.handle_stream(connection, payload);
             });
@@ -370,6 +393,12 @@ impl Phone {
     /// A connection was closed by the other side, or could not be opened (`error`).
     pub fn handle_closed(&mut self, now: Instant, connection: Connection, error: Option<String>) {
         if is_media(connection) {
+            if let Some(error) = &error {
+                tracing::debug!(%error, "a connection of media ended");
+            }
+            if self.handle_turn_stream(now, connection, StreamEvent::Closed) {
+                return;
+            }
             return self.with_connection(now, connection, |sockets| {
                 sockets.handle_closed(connection);
             });
@@ -379,6 +408,31 @@ impl Phone {
             .sip
             .handle_closed(now, connection, error.is_some());
         self.settle(now);
+    }
+
+    /// What has happened to a connection to a TURN server; false if it is none.
+    fn handle_turn_stream(
+        &mut self,
+        now: Instant,
+        connection: Connection,
+        event: StreamEvent<'_>,
+    ) -> bool {
+        let desk = &mut self.desk;
+        let taken = self
+            .calls
+            .values_mut()
+            .any(|call| call.handle_turn_stream(desk, now, connection, event))
+            || self.pool.iter_mut().any(|warm| {
+                warm.gathering
+                    .handle_turn_stream(desk, now, connection, event)
+            })
+            || see_off(desk, now, |keeper| {
+                keeper.handle_stream(now, connection, event)
+            });
+        if taken {
+            self.settle(now);
+        }
+        taken
     }
 
     /// The answer to [`Output::Resolve`].
@@ -427,6 +481,12 @@ impl Phone {
                 warm.gathering.verify(&mut self.desk, now);
             }
         }
+        let mut pacer = std::mem::take(&mut self.desk.pacer);
+        see_off(&mut self.desk, now, |keeper| {
+            keeper.handle_timeout(now, &mut pacer);
+            false
+        });
+        self.desk.pacer = pacer;
         self.settle(now);
     }
 
@@ -452,6 +512,11 @@ impl Phone {
             .chain(desk.mappings.poll_timeout())
             .chain(calls)
             .chain(pool)
+            .chain(
+                desk.partings
+                    .iter()
+                    .map(|parting| parting.poll_timeout(desk)),
+            )
             .min()
     }
 

@@ -55,11 +55,25 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// A TURN server, reached over UDP. `Debug` hides the password.
+/// How a TURN server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnTransport {
+    /// By datagrams.
+    Udp,
+    /// By TCP connections.
+    Tcp,
+    /// By TLS, with a certificate for the name or address in the settings.
+    Tls,
+}
+
+/// A TURN server. `Debug` hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TurnServer {
-    /// The server as `host` or `host:port`, a name or an address.
+    /// The server as `host` or `host:port`, a name or an address; without a port it is 3478, for
+    /// TLS 5349.
     pub address: String,
+    /// How it is reached. A server that can be reached in several ways stands there for each.
+    pub transport: TurnTransport,
     /// The user name.
     pub user: String,
     /// The password.
@@ -70,6 +84,7 @@ impl std::fmt::Debug for TurnServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TurnServer")
             .field("address", &self.address)
+            .field("transport", &self.transport)
             .field("user", &self.user)
             .field("password", &"…")
             .finish()
@@ -87,7 +102,7 @@ pub struct Settings {
     pub login: Option<Login>,
     /// STUN servers as `host` or `host:port`, names or addresses.
     pub stun_servers: Vec<String>,
-    /// TURN servers, which relay where no direct path exists.
+    /// TURN servers in order of preference, which relay where no direct path exists.
     pub turn_servers: Vec<TurnServer>,
     /// Whether STUN servers are looked for by the SRV records of the domain of `aor`.
     pub discover_stun: bool,

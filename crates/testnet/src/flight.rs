@@ -15,6 +15,9 @@ use crate::world::{Event, World};
 /// No way through a world is longer; more would be a loop.
 const HOP_LIMIT: u8 = 32;
 
+/// The one port that a firewall for web traffic lets through.
+const HTTPS: u16 = 443;
+
 /// What a lost TCP segment costs: its retransmission.
 const TCP_RETRANSMISSION: Duration = Duration::from_millis(200);
 
@@ -155,6 +158,9 @@ impl World {
         }
         let (link, outer) = (gateway.config.link, gateway.outer);
         let (from, to) = (packet.source, packet.destination);
+        if gateway.config.only_web && (protocol, to.port()) != (Protocol::Tcp, HTTPS) {
+            return None;
+        }
         if let Some((address, config)) = gateway.nat_for(to.ip()) {
             let nat = &mut self.nats[id.0];
             let port = nat.outbound(config, self.now, protocol, (from, to), &mut self.port_rng)?;
@@ -183,6 +189,9 @@ impl World {
             return None;
         }
         let (from, to) = (packet.source, packet.destination);
+        if gateway.config.only_web && (protocol, from.port()) != (Protocol::Tcp, HTTPS) {
+            return None;
+        }
         match gateway.nat_for(to.ip()) {
             Some((_, config)) => {
                 let nat = &mut self.nats[id.0];

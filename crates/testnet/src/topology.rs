@@ -62,6 +62,8 @@ pub struct GatewayConfig {
     pub eats_udp: bool,
     /// Whether and how it maps ports to inner hosts that ask for them.
     pub port_mapping: Option<PortMapping>,
+    /// Whether nothing passes but TCP connections to port 443 outside.
+    pub only_web: bool,
     /// The line to the outer network.
     pub link: Link,
 }
@@ -74,6 +76,7 @@ impl Default for GatewayConfig {
             stateful: None,
             eats_udp: false,
             port_mapping: None,
+            only_web: false,
             link: Link::default(),
         }
     }
@@ -98,6 +101,12 @@ impl GatewayConfig {
     /// The same, but inner hosts can ask for ports.
     pub fn mapping_ports(mut self, service: PortMapping) -> Self {
         self.port_mapping = Some(service);
+        self
+    }
+
+    /// The same, as a firewall that lets only web traffic through: TCP to port 443.
+    pub fn only_web(mut self) -> Self {
+        self.only_web = true;
         self
     }
 

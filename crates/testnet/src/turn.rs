@@ -1,7 +1,8 @@
-//! A TURN server over UDP (RFC 8656), which is a STUN server too: allocations with long-term
+//! A TURN server over UDP, TCP and TLS (RFC 8656), which is a STUN server too: allocations with long-term
 //! credentials, permissions, channels, and what goes wrong with them in the field.
 
 mod message;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use self::message::{Method, Request, Settled, channel_data, data_indication};
-use crate::node::{Delivery, Node, Outbox};
+use self::stream::{Client, Streams};
+use crate::node::{Delivery, Node, Outbox, StreamId};
 use crate::stun::{binding_request, make_binding_success};
 
 /// RFC 8656 section 9: a permission lasts so long.
@@ -32,9 +34,9 @@ const QUOTA_REACHED: u16 = 486;
 /// One client's relayed transport address.
 #[derive(Debug)]
 struct Allocation {
-    client: SocketAddr,
-    server: SocketAddr,
-    relayed: SocketAddr,
+    client: Client,
+    /// One address, or one of each family.
+    relayed: Vec<SocketAddr>,
     /// The transaction that made it: its retransmission is answered again.
     made_by: [u8; 12],
     expires: Instant,
@@ -74,7 +76,18 @@ pub struct TurnServer {
     count: Arc<AtomicUsize>,
     relayed_packets: Arc<AtomicUsize>,
     next_port: u16,
-    out: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    ipv6: Option<IpAddr>,
+    sha256: bool,
+    tls: Option<(u16, String)>,
+    streams: Streams,
+    out: Vec<Out>,
+}
+
+#[derive(Debug)]
+enum Out {
+    Datagram(SocketAddr, SocketAddr, Vec<u8>),
+    Bytes(StreamId, Vec<u8>),
+    Close(StreamId),
 }
 
 impl TurnServer {
@@ -98,8 +111,33 @@ impl TurnServer {
             count: Arc::default(),
             relayed_packets: Arc::default(),
             next_port: FIRST_RELAYED_PORT,
+            ipv6: None,
+            sha256: false,
+            tls: None,
+            streams: Streams::default(),
             out: Vec::new(),
         }
+    }
+
+    /// The same, with TLS on this port, whose certificate is for this name: a client that expects
+    /// another one, or speaks TLS elsewhere, is cut off. The host must listen on the ports of TCP
+    /// and TLS.
+    pub fn with_tls(mut self, port: u16, name: &str) -> Self {
+        self.tls = Some((port, name.to_owned()));
+        self
+    }
+
+    /// The same, and whoever asks for both address families gets a second relayed address, on this
+    /// IPv6 address of the host (RFC 8656 section 7.2).
+    pub fn with_ipv6(mut self, address: IpAddr) -> Self {
+        self.ipv6 = Some(address);
+        self
+    }
+
+    /// The same, with SHA-256 instead of MD5 and SHA-1 (RFC 8489 section 9.2).
+    pub fn with_sha256(mut self) -> Self {
+        self.sha256 = true;
+        self
     }
 
     /// The same, with nonces that go stale after so long (438).
@@ -153,7 +191,9 @@ impl TurnServer {
     }
 
     fn nonce(&self) -> String {
-        format!("nonce-{}", self.nonce)
+        // RFC 8489 section 9.2.1: the cookie, and the bit of the password algorithms.
+        let features = if self.sha256 { "obMatJos2gAAA" } else { "" };
+        format!("{features}nonce-{}", self.nonce)
     }
 
     fn handle_datagram(
@@ -168,17 +208,21 @@ impl TurnServer {
         if let Some(relayed) = self
             .allocations
             .iter()
-            .position(|known| known.relayed == local)
+            .position(|known| known.relayed.contains(&local))
         {
             return self.relay_inwards(now, relayed, from, payload);
         }
+        self.handle_client(now, Client::Datagrams { local, from }, local, payload);
+    }
+
+    fn handle_client(&mut self, now: Instant, client: Client, local: SocketAddr, payload: &[u8]) {
         if let Some(id) = binding_request(payload) {
-            return self.out.push((local, from, make_binding_success(id, from)));
+            return self.send(client, make_binding_success(id, client.address()));
         }
         let known = self
             .allocations
             .iter()
-            .position(|known| known.client == from && known.server == local);
+            .position(|known| known.client == client);
         if let Some((number, data)) = message::read_channel_data(payload) {
             if let Some(index) = known
                 && let Some((peer, until)) = self.allocations[index].channels.get(&number)
@@ -196,12 +240,65 @@ impl TurnServer {
         }
         if let Some(request) = Request::parse(payload) {
             let answer = match self.authenticate(now, &request) {
-                Ok(()) => self.perform(now, (local, from), known, &request),
+                Ok(()) => self.perform(now, (local, client), known, &request),
                 Err(code) => Settled::Refused(code),
             };
-            let answer = request.answer(&answer, &self.nonce(), (&self.user, &self.password));
-            self.out.push((local, from, answer));
+            let login = (&*self.user, &*self.password);
+            let answer = request.answer(&answer, &self.nonce(), login, self.sha256);
+            self.send(client, answer);
         }
+    }
+
+    fn send(&mut self, client: Client, mut payload: Vec<u8>) {
+        self.out.push(match client {
+            Client::Datagrams { local, from } => Out::Datagram(local, from, payload),
+            Client::Stream { stream, .. } => {
+                // RFC 8656 section 12.5.
+                payload.resize(payload.len().next_multiple_of(4), 0);
+                Out::Bytes(stream, payload)
+            }
+        });
+    }
+
+    fn accept(
+        &mut self,
+        stream: StreamId,
+        (local, from): (SocketAddr, SocketAddr),
+        name: Option<&str>,
+    ) {
+        let (port, certificate) = match &self.tls {
+            Some((port, name)) => (Some(*port), Some(&**name)),
+            None => (None, None),
+        };
+        let expected = certificate.filter(|_| port == Some(local.port()));
+        if name == expected {
+            self.streams.accept(stream, local, from);
+        } else {
+            self.out.push(Out::Close(stream));
+        }
+    }
+
+    fn handle_stream(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) {
+        self.expire(now);
+        match self.streams.read(stream, bytes) {
+            Some((client, local, messages)) => {
+                for message in messages {
+                    self.handle_client(now, client, local, &message);
+                }
+            }
+            None => {
+                self.out.push(Out::Close(stream));
+                self.handle_closed(stream);
+            }
+        }
+    }
+
+    /// An allocation does not outlive its connection.
+    fn handle_closed(&mut self, stream: StreamId) {
+        self.streams.close(stream);
+        self.allocations.retain(
+            |known| !matches!(known.client, Client::Stream { stream: own, .. } if own == stream),
+        );
     }
 
     /// RFC 8489 section 9.2.4.
@@ -217,8 +314,11 @@ impl TurnServer {
         if *nonce != self.nonce() {
             return Err(STALE_NONCE);
         }
-        if *user != self.user || !request.is_keyed_with(&self.user, &self.password) {
+        if *user != self.user || !request.is_keyed_with(&self.user, &self.password, self.sha256) {
             return Err(UNAUTHENTICATED);
+        }
+        if self.sha256 && !request.echoes_algorithms() {
+            return Err(BAD_REQUEST);
         }
         Ok(())
     }
@@ -226,7 +326,7 @@ impl TurnServer {
     fn perform(
         &mut self,
         now: Instant,
-        path: (SocketAddr, SocketAddr),
+        path: (SocketAddr, Client),
         known: Option<usize>,
         request: &Request,
     ) -> Settled {
@@ -243,13 +343,13 @@ impl TurnServer {
     fn allocate(
         &mut self,
         now: Instant,
-        (server, client): (SocketAddr, SocketAddr),
+        (server, client): (SocketAddr, Client),
         known: Option<usize>,
         request: &Request,
     ) -> Settled {
         let success = |allocation: &Allocation| Settled::Allocated {
-            relayed: allocation.relayed,
-            mapped: client,
+            relayed: allocation.relayed.clone(),
+            mapped: client.address(),
             lifetime: allocation.lifetime,
         };
         if let Some(index) = known {
@@ -273,10 +373,12 @@ impl TurnServer {
             return Settled::Refused(QUOTA_REACHED);
         }
         let lifetime = self.lifetime(request.lifetime);
+        let mut relayed = vec![SocketAddr::new(server.ip(), self.next_port)];
+        let second = self.ipv6.filter(|_| request.additional_family == Some(2));
+        relayed.extend(second.map(|ip| SocketAddr::new(ip, self.next_port)));
         let allocation = Allocation {
             client,
-            server,
-            relayed: SocketAddr::new(server.ip(), self.next_port),
+            relayed,
             made_by: request.id,
             expires: now + lifetime,
             lifetime,
@@ -350,8 +452,10 @@ impl TurnServer {
             return;
         }
         self.relayed_packets.fetch_add(1, Ordering::Relaxed);
-        let relayed = allocation.relayed;
-        self.out.push((relayed, peer, data.to_vec()));
+        let mut relayed = allocation.relayed.iter();
+        if let Some(relayed) = relayed.find(|own| own.is_ipv4() == peer.is_ipv4()) {
+            self.out.push(Out::Datagram(*relayed, peer, data.to_vec()));
+        }
     }
 
     /// From a peer to the client.
@@ -365,8 +469,8 @@ impl TurnServer {
             Some(channel) => channel_data(channel, data),
             None => data_indication(peer, data),
         };
-        let (server, client) = (allocation.server, allocation.client);
-        self.out.push((server, client, wrapped));
+        let client = allocation.client;
+        self.send(client, wrapped);
     }
 
     fn expire(&mut self, now: Instant) {
@@ -376,15 +480,25 @@ impl TurnServer {
 
 impl Node for TurnServer {
     fn handle_delivery(&mut self, now: Instant, delivery: Delivery) {
-        if let Delivery::Datagram {
-            local,
-            from,
-            payload,
-        } = delivery
-        {
-            self.handle_datagram(now, local, from, &payload);
-            self.count.store(self.allocations.len(), Ordering::Relaxed);
+        match delivery {
+            Delivery::Datagram {
+                local,
+                from,
+                payload,
+            } => self.handle_datagram(now, local, from, &payload),
+            Delivery::Accepted {
+                stream,
+                local,
+                from,
+                tls,
+            } => self.accept(stream, (local, from), tls.as_deref()),
+            Delivery::StreamBytes { stream, payload } => {
+                self.handle_stream(now, stream, &payload);
+            }
+            Delivery::Closed { stream, .. } => self.handle_closed(stream),
+            Delivery::Connected { .. } | Delivery::PortMapped { .. } => {}
         }
+        self.count.store(self.allocations.len(), Ordering::Relaxed);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -397,8 +511,12 @@ impl Node for TurnServer {
     }
 
     fn drain(&mut self, _now: Instant, out: &mut Outbox) {
-        for (local, to, payload) in self.out.drain(..) {
-            out.datagram(local, to, payload);
+        for wish in self.out.drain(..) {
+            match wish {
+                Out::Datagram(local, to, payload) => out.datagram(local, to, payload),
+                Out::Bytes(stream, payload) => out.stream_bytes(stream, payload),
+                Out::Close(stream) => out.close(stream),
+            }
         }
     }
 }

@@ -20,4 +20,5 @@ mod survive;
 mod talk;
 mod tcp;
 mod trickle;
+mod turn_streams;
 mod warm;

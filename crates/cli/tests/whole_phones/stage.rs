@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ringtrue_media::tone;
 use ringtrue_phone::event::{CallRole, EndReason, Outcome, PhoneEvent};
-use ringtrue_phone::settings::{AnswerWhen, TurnServer};
+use ringtrue_phone::settings::{AnswerWhen, TurnServer, TurnTransport};
 use ringtrue_phone::{CallKey, EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
 use ringtrue_testnet::{
@@ -24,6 +24,8 @@ pub const PROXY: [u8; 4] = [198, 51, 100, 10];
 pub const DOMAIN: &str = "example.test";
 pub const STUN: [u8; 4] = [198, 51, 100, 20];
 pub const TURN: [u8; 4] = [198, 51, 100, 30];
+/// The port that every firewall lets through.
+pub const WEB: u16 = 443;
 pub const ALICE_TONE: f64 = 880.0;
 pub const BOB_TONE: f64 = 440.0;
 pub const SECOND_TONE: f64 = 600.0;
@@ -40,6 +42,8 @@ pub enum Place {
     Symmetric,
     /// A firewall eats its UDP; signalling goes by TCP.
     UdpEaten,
+    /// A firewall lets nothing through but TCP to port 443, where the proxy listens too.
+    WebOnly,
 }
 
 impl Place {
@@ -56,14 +60,14 @@ impl Place {
             Self::Open => return None,
             Self::FullCone => NatConfig::full_cone(),
             Self::AddressRestricted => NatConfig::address_restricted(),
-            Self::PortRestricted | Self::UdpEaten => NatConfig::port_restricted(),
+            Self::PortRestricted | Self::UdpEaten | Self::WebOnly => NatConfig::port_restricted(),
             Self::Symmetric => NatConfig::symmetric(),
         };
         let gateway = GatewayConfig::nat(outer, config);
-        Some(if self == Self::UdpEaten {
-            gateway.eating_udp()
-        } else {
-            gateway
+        Some(match self {
+            Self::UdpEaten => gateway.eating_udp(),
+            Self::WebOnly => gateway.only_web(),
+            _ => gateway,
         })
     }
 
@@ -71,7 +75,7 @@ impl Place {
     pub fn reaches(self, other: Self) -> bool {
         let mapping_changes = |place| place == Self::Symmetric;
         let filters_ports = |place| matches!(place, Self::PortRestricted | Self::Symmetric);
-        let eaten = |place| place == Self::UdpEaten;
+        let eaten = |place| matches!(place, Self::UdpEaten | Self::WebOnly);
         !(eaten(self)
             || eaten(other)
             || mapping_changes(self) && filters_ports(other)
@@ -115,7 +119,7 @@ impl Default for Setup {
             media: Duration::from_millis(50),
             alices: |_| {},
             bobs: |_| {},
-            turn: ringtrue_testnet::TurnServer::new("phone", "secret"),
+            turn: turn_server(),
             names: NameService::new(),
             warm_up: Duration::from_secs(2),
             more: |_, _, _| {},
@@ -141,10 +145,23 @@ pub struct Stage {
     pub turn_reboots: Arc<AtomicUsize>,
 }
 
+/// The TURN server of the stage: by UDP and TCP on its usual port, by TLS on that of the web.
+pub fn turn_server() -> ringtrue_testnet::TurnServer {
+    let name = TURN.map(|byte| byte.to_string()).join(".");
+    ringtrue_testnet::TurnServer::new("phone", "secret").with_tls(WEB, &name)
+}
+
 /// Settings with the stage's TURN server.
 pub fn with_turn(settings: &mut Settings) {
+    add_turn(settings, TurnTransport::Udp, None);
+}
+
+/// Adds the stage's TURN server as it is reached by this transport, on its usual port or another.
+pub fn add_turn(settings: &mut Settings, transport: TurnTransport, port: Option<u16>) {
+    let host = TURN.map(|byte| byte.to_string()).join(".");
     settings.turn_servers.push(TurnServer {
-        address: TURN.map(|byte| byte.to_string()).join("."),
+        address: port.map_or(host.clone(), |port| format!("{host}:{port}")),
+        transport,
         user: "phone".to_owned(),
         password: "secret".to_owned(),
     });
@@ -164,9 +181,11 @@ impl Setup {
         let mut world = World::new(self.seed);
         let internet = world.internet();
         let proxy = world.host_at("proxy", internet, PROXY);
-        let server = SipProxy::new([SocketAddr::from((PROXY, 5060))]).with_domain(DOMAIN);
+        let server = SipProxy::new([5060, WEB].map(|port| SocketAddr::from((PROXY, port))));
+        let server = server.with_domain(DOMAIN);
         world.add_server(proxy, server);
         world.listen(proxy, 5060);
+        world.listen(proxy, WEB);
         let stun = world.host_at("stun", internet, STUN);
         world.add_server(stun, StunServer::new());
         let turn = world.host_at("turn", internet, TURN);
@@ -174,6 +193,9 @@ impl Setup {
         let turn_reboots = self.turn.reboots();
         world.add_server(turn, self.turn);
         let [alices_router, bobs_router] = self.routers;
+        for port in [3478, WEB] {
+            world.listen(turn, port);
+        }
         let alice = place(
             &mut world,
             "alice",
@@ -269,10 +291,10 @@ fn place(
 fn settings(name: &str, place: Place) -> Settings {
     let [a, b, c, d] = PROXY;
     let proxy = format!("{a}.{b}.{c}.{d}");
-    let transport = if place == Place::UdpEaten {
-        ";transport=tcp"
-    } else {
-        ""
+    let transport = match place {
+        Place::UdpEaten => ";transport=tcp",
+        Place::WebOnly => ":443;transport=tcp",
+        _ => "",
     };
     let [e, f, g, h] = STUN;
     Settings {

@@ -5,35 +5,18 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::questions::{Question, QuestionState, all_questions};
-use super::{Base, GatherConfig, Gatherer, MOST_RELAYS};
+use super::{Base, GatherConfig, Gatherer};
 use crate::turn::Relay;
 
 impl Gatherer {
     /// Gathers again on these sockets, the ones that still stand among them. An allocation of a
     /// socket that stands is kept, and its relayed candidate is gathered again (RFC 8445 section
     /// 9: a restart may use the same candidates), once the server says that it still stands, or
-    /// that of its successor; one that was refused is asked for anew; those of
-    /// other sockets are forgotten, and the server's own clock ends them.
+    /// that of its successor; one that was refused is asked for anew; those of other sockets are
+    /// forgotten: their connections are closed, and the server's own clock ends the rest.
     pub fn gather_again(&mut self, now: Instant, config: GatherConfig, bases: Vec<Base>) {
         self.questions = all_questions(&config.stun_servers, &bases, now);
-        let mut before = std::mem::take(&mut self.relays);
-        for server in config.turn_servers {
-            let of_family = |base: &&Base| base.address.is_ipv4() == server.address.is_ipv4();
-            for base in bases.iter().filter(of_family) {
-                let known = before.iter().position(|relay| {
-                    relay.base().address == base.address && relay.server() == server.address
-                });
-                let mut kept = known
-                    .map(|index| before.swap_remove(index))
-                    .filter(|relay| !relay.is_closed());
-                if let Some(relay) = &mut kept {
-                    relay.stay(now, *base, &mut self.randomness);
-                }
-                self.relays
-                    .push(kept.unwrap_or_else(|| Relay::new(*base, server.clone(), now)));
-            }
-        }
-        self.relays.truncate(MOST_RELAYS);
+        self.gather_relays_again(now, &config.turn_servers, &bases);
         self.mapped
             .keep(|address| bases.iter().any(|base| base.address == address));
         self.bases = bases;
@@ -60,15 +43,15 @@ impl Gatherer {
     pub fn socket_of(&self, base: SocketAddr) -> SocketAddr {
         self.relays
             .iter()
-            .find(|relay| relay.is_base(base))
+            .find(|relay| relay.has(base))
             .map_or(base, |relay| relay.base().address)
     }
 
-    /// The relayed candidates of a socket.
+    /// The relayed candidates of a socket, those of before the last restart among them.
     pub fn relayed_of(&self, socket: SocketAddr) -> impl Iterator<Item = SocketAddr> {
         self.relays
             .iter()
             .filter(move |relay| relay.base().address == socket)
-            .filter_map(Relay::relayed)
+            .flat_map(Relay::names)
     }
 }

@@ -6,6 +6,7 @@ use super::gathered::{Foundations, Gathered, LocalCandidate, local_candidate};
 use super::questions::QuestionState;
 use super::{Base, Gatherer};
 use crate::candidate::CandidateType;
+use crate::turn::Relay;
 
 /// The server of the candidates that the router's port mapping gives, for their foundation.
 const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -55,7 +56,14 @@ impl Gatherer {
         let told = self
             .relays
             .iter()
-            .filter_map(|relay| Some((*relay.base(), relay.server().ip(), relay.mapped()?)));
+            .filter(|relay| !relay.is_over())
+            .filter_map(|relay| {
+                Some((
+                    *relay.base(),
+                    relay.server().address.ip(),
+                    relay.reflexive()?,
+                ))
+            });
         let step = u16::try_from(self.bases.len()).unwrap_or(u16::MAX);
         for (mut base, server, mapped) in by_router.chain(asked).chain(told) {
             // RFC 8445 section 5.1.3: same address and same base: redundant.
@@ -82,41 +90,52 @@ impl Gatherer {
     fn add_relayed(&self, locals: &mut Vec<LocalCandidate>, foundations: &mut Foundations) {
         let mut of_base: Vec<(SocketAddr, u16)> = Vec::new();
         for relay in &self.relays {
-            let Some(relayed) = relay.relayed() else {
-                continue;
-            };
-            let base = relay.base();
-            let rank = match of_base.iter_mut().find(|known| known.0 == base.address) {
-                Some(known) => {
-                    known.1 += 1;
-                    known.1
-                }
-                None => {
-                    of_base.push((base.address, 0));
-                    0
-                }
-            };
-            let kind = CandidateType::Relayed;
-            let foundation = foundations.of(kind, relayed.ip(), Some(relay.server().ip()));
-            // RFC 8445 section 5.1.2.1: no two candidates have one priority, so those of the
-            // second server stand behind all of the first.
-            let step = u16::try_from(self.bases.len()).unwrap_or(u16::MAX);
-            let relayed_base = Base {
-                address: relayed,
-                component: base.component,
-                local_preference: base
-                    .local_preference
-                    .saturating_sub(rank.saturating_mul(step)),
-            };
-            let mut local = local_candidate(&relayed_base, kind, relayed, foundation);
-            // RFC 8839 section 5.1 wants the mapped address there; or no address at all, when
-            // none is to be told.
-            local.candidate.related = match relay.mapped() {
-                Some(mapped) if !self.relay_only => Some(mapped),
-                _ if relayed.is_ipv4() => Some(SocketAddr::from(([0; 4], 9))),
-                _ => Some(SocketAddr::from(([0_u16; 8], 9))),
-            };
-            locals.push(local);
+            let base = relay.base().address;
+            for relayed in relay.relayed() {
+                let rank = match of_base.iter_mut().find(|known| known.0 == base) {
+                    Some(known) => {
+                        known.1 += 1;
+                        known.1
+                    }
+                    None => {
+                        of_base.push((base, 0));
+                        0
+                    }
+                };
+                locals.push(self.relayed_candidate(relay, relayed, rank, foundations));
+            }
         }
+    }
+
+    /// The one that stands so many places behind the first of its base.
+    fn relayed_candidate(
+        &self,
+        relay: &Relay,
+        relayed: SocketAddr,
+        rank: u16,
+        foundations: &mut Foundations,
+    ) -> LocalCandidate {
+        let (kind, base) = (CandidateType::Relayed, relay.base());
+        let server = relay.server().address.ip();
+        let foundation = foundations.of(kind, relayed.ip(), Some(server));
+        // RFC 8445 section 5.1.2.1: no two candidates have one priority, so the second of a base
+        // stands behind the first of all.
+        let step = u16::try_from(self.bases.len()).unwrap_or(u16::MAX);
+        let relayed_base = Base {
+            address: relayed,
+            component: base.component,
+            local_preference: base
+                .local_preference
+                .saturating_sub(rank.saturating_mul(step)),
+        };
+        let mut local = local_candidate(&relayed_base, kind, relayed, foundation);
+        // RFC 8839 section 5.1 wants the mapped address there; or no address at all, when
+        // none is to be told.
+        local.candidate.related = match relay.mapped() {
+            Some(mapped) if !self.relay_only => Some(mapped),
+            _ if relayed.is_ipv4() => Some(SocketAddr::from(([0; 4], 9))),
+            _ => Some(SocketAddr::from(([0_u16; 8], 9))),
+        };
+        local
     }
 }

@@ -30,9 +30,7 @@ impl Gatherer {
     /// Asks the TURN servers whether the allocations still stand. For sets that wait unused: in
     /// a call the peer's packets show it.
     pub fn verify(&mut self, now: Instant) {
-        for relay in &mut self.relays {
-            relay.verify(now);
-        }
+        self.verify_relays(now);
     }
 
     /// Whether a TURN server has lost an allocation since it was told of in [`Self::gathered`]:

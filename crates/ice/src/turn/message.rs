@@ -7,14 +7,14 @@ use stun_types::attribute::{
     AttributeType, ErrorCode, Nonce, RawAttribute, Realm, Username, XorMappedAddress,
 };
 use stun_types::message::{
-    IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageIntegrityCredentials,
-    MessageType, MessageWriteVec, Method, TransactionId as WireId,
+    Message, MessageClass, MessageType, MessageWriteVec, Method, TransactionId as WireId,
 };
 use stun_types::prelude::{
-    AttributeFromRaw, AttributeStaticType, AttributeWrite, MessageWrite, MessageWriteExt,
+    Attribute, AttributeFromRaw, AttributeStaticType, AttributeWrite, MessageWrite, MessageWriteExt,
 };
 
 use super::TurnServer;
+use super::credentials::Challenge;
 use crate::stun::TransactionId;
 
 const CHANNEL_NUMBER: AttributeType = AttributeType::new(0x000c);
@@ -24,6 +24,12 @@ const DATA: AttributeType = AttributeType::new(0x0013);
 const XOR_RELAYED_ADDRESS: AttributeType = AttributeType::new(0x0016);
 const REQUESTED_ADDRESS_FAMILY: AttributeType = AttributeType::new(0x0017);
 const REQUESTED_TRANSPORT: AttributeType = AttributeType::new(0x0019);
+const PASSWORD_ALGORITHM: AttributeType = AttributeType::new(0x001d);
+const ADDITIONAL_ADDRESS_FAMILY: AttributeType = AttributeType::new(0x8000);
+const PASSWORD_ALGORITHMS: AttributeType = AttributeType::new(0x8002);
+
+/// RFC 8656 section 18.6: the value that stands for IPv6.
+const IPV6: [u8; 4] = [2, 0, 0, 0];
 
 const BINDING: u16 = 1;
 const ALLOCATE: u16 = 3;
@@ -37,12 +43,32 @@ const CHANNEL_BIND: u16 = 9;
 pub(super) const FIRST_CHANNEL: u16 = 0x4000;
 pub(super) const LAST_CHANNEL: u16 = 0x4fff;
 
+/// The address families of an allocation (RFC 8656 section 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Families {
+    /// IPv4, and IPv6 as well if the server has it.
+    Both,
+    Ipv4,
+    Ipv6,
+}
+
+impl Families {
+    /// What is asked for when the server does not give these.
+    pub(super) fn fallback(self) -> Option<Self> {
+        match self {
+            Self::Both => Some(Self::Ipv4),
+            Self::Ipv4 => Some(Self::Ipv6),
+            Self::Ipv6 => None,
+        }
+    }
+}
+
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// A relayed address; of IPv6, when the flag says so.
+    /// Relayed addresses of these families.
     Allocate {
-        ipv6: bool,
+        families: Families,
         lifetime: Duration,
     },
     Refresh {
@@ -53,13 +79,6 @@ pub(super) enum Wish {
         channel: u16,
         peer: SocketAddr,
     },
-}
-
-/// REALM and NONCE of a challenge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Challenge {
-    pub(super) realm: String,
-    pub(super) nonce: String,
 }
 
 /// The bytes of a request.
@@ -78,11 +97,13 @@ pub(super) fn request(
     };
     let mut out = message(MessageClass::Request, method, id);
     match wish {
-        Wish::Allocate { ipv6, lifetime } => {
+        Wish::Allocate { families, lifetime } => {
             add(&mut out, REQUESTED_TRANSPORT, &[17, 0, 0, 0])?;
             add(&mut out, LIFETIME, &seconds(lifetime))?;
-            if ipv6 {
-                add(&mut out, REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0])?;
+            match families {
+                Families::Both => add(&mut out, ADDITIONAL_ADDRESS_FAMILY, &IPV6)?,
+                Families::Ipv4 => {}
+                Families::Ipv6 => add(&mut out, REQUESTED_ADDRESS_FAMILY, &IPV6)?,
             }
         }
         Wish::Refresh { lifetime } => add(&mut out, LIFETIME, &seconds(lifetime))?,
@@ -93,11 +114,16 @@ pub(super) fn request(
             add_peer(&mut out, peer, id)?;
         }
     }
-    if let Some(Challenge { realm, nonce }) = challenge {
+    if let Some(challenge) = challenge {
+        let (realm, nonce) = (&challenge.realm, &challenge.nonce);
         out.add_attribute(&Username::new(&server.user).ok()?).ok()?;
         out.add_attribute(&Realm::new(realm).ok()?).ok()?;
         out.add_attribute(&Nonce::new(nonce).ok()?).ok()?;
-        out.add_message_integrity(&key(server, realm), IntegrityAlgorithm::Sha1)
+        if let Some((offered, chosen)) = &challenge.algorithms {
+            add(&mut out, PASSWORD_ALGORITHMS, offered)?;
+            add(&mut out, PASSWORD_ALGORITHM, &Challenge::chosen(*chosen))?;
+        }
+        out.add_message_integrity(&challenge.key(server), challenge.integrity())
             .ok()?;
     }
     out.add_fingerprint().ok()?;
@@ -124,15 +150,6 @@ fn seconds(lifetime: Duration) -> [u8; 4] {
         .to_be_bytes()
 }
 
-fn key(server: &TurnServer, realm: &str) -> MessageIntegrityCredentials {
-    LongTermKeyCredentials::new(
-        server.user.clone(),
-        server.password.clone(),
-        realm.to_owned(),
-    )
-    .into()
-}
-
 /// A Send indication (RFC 8656 section 11.1).
 pub(super) fn send_indication(id: TransactionId, peer: SocketAddr, data: &[u8]) -> Option<Vec<u8>> {
     let id = WireId::from(id.0);
@@ -149,7 +166,7 @@ pub(super) fn keepalive(id: TransactionId) -> Option<Vec<u8>> {
     Some(out.finish())
 }
 
-/// A ChannelData message (RFC 8656 section 12.4); over UDP it needs no padding.
+/// A ChannelData message (RFC 8656 section 12.4), without the padding that streams need.
 pub(super) fn channel_data(channel: u16, data: &[u8]) -> Option<Vec<u8>> {
     let length = u16::try_from(data.len()).ok()?;
     let mut out = Vec::with_capacity(4 + data.len());
@@ -179,7 +196,8 @@ pub(super) enum Said {
     },
     Success {
         id: TransactionId,
-        relayed: Option<SocketAddr>,
+        /// One address, or one of each family.
+        relayed: Vec<SocketAddr>,
         mapped: Option<SocketAddr>,
         lifetime: Option<Duration>,
     },
@@ -214,11 +232,12 @@ pub(super) fn read(
             data: message.raw_attribute(DATA)?.value.to_vec(),
         }),
         (MessageClass::Success, ALLOCATE | REFRESH | CREATE_PERMISSION | CHANNEL_BIND) => {
-            let Challenge { realm, .. } = challenge?;
-            message.validate_integrity(&key(server, realm)).ok()?;
+            if !challenge?.protects(server, &message) {
+                return None;
+            }
             Some(Said::Success {
                 id,
-                relayed: address(&message, XOR_RELAYED_ADDRESS),
+                relayed: addresses(&message, XOR_RELAYED_ADDRESS),
                 mapped: address(&message, XorMappedAddress::TYPE),
                 lifetime: message.raw_attribute(LIFETIME).and_then(|raw| {
                     let seconds = u32::from_be_bytes((*raw.value).try_into().ok()?);
@@ -229,12 +248,13 @@ pub(super) fn read(
         (MessageClass::Error, ALLOCATE | REFRESH | CREATE_PERMISSION | CHANNEL_BIND) => {
             let realm = message.attribute::<Realm>().ok();
             let nonce = message.attribute::<Nonce>().ok();
+            let algorithms = message.raw_attribute(PASSWORD_ALGORITHMS);
+            let algorithms = algorithms.as_ref().map(|raw| &*raw.value);
             Some(Said::Error {
                 id,
                 code: message.attribute::<ErrorCode>().ok()?.code(),
-                challenge: realm.zip(nonce).map(|(realm, nonce)| Challenge {
-                    realm: realm.realm().to_owned(),
-                    nonce: nonce.nonce().to_owned(),
+                challenge: realm.zip(nonce).and_then(|(realm, nonce)| {
+                    Challenge::read(realm.realm(), nonce.nonce(), algorithms)
                 }),
             })
         }
@@ -243,8 +263,17 @@ pub(super) fn read(
 }
 
 fn address(message: &Message<'_>, kind: AttributeType) -> Option<SocketAddr> {
-    let raw = message.raw_attribute(kind)?;
-    let masked = RawAttribute::new(XorMappedAddress::TYPE, &raw.value);
-    let masked = XorMappedAddress::from_raw(masked).ok()?;
-    Some(masked.addr(message.transaction_id()))
+    addresses(message, kind).first().copied()
+}
+
+fn addresses(message: &Message<'_>, kind: AttributeType) -> Vec<SocketAddr> {
+    message
+        .iter_attributes()
+        .filter(|(_, raw)| raw.get_type() == kind)
+        .filter_map(|(_, raw)| {
+            let masked = RawAttribute::new(XorMappedAddress::TYPE, &raw.value);
+            let masked = XorMappedAddress::from_raw(masked).ok()?;
+            Some(masked.addr(message.transaction_id()))
+        })
+        .collect()
 }

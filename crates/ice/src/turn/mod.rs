@@ -1,22 +1,32 @@
-//! A TURN client over UDP (RFC 8656): one allocation, made from one socket at one server.
+//! A TURN client (RFC 8656): one allocation at one server, made from one socket or, over TCP and
+//! TLS, by a connection of its own.
 //!
 //! Before working here, read RFC 8656 sections 7 to 12. Permissions and channels come by
 //! themselves with what is sent; the request for a permission goes right before the first packet
 //! to its peer, so that both arrive together.
 
+mod credentials;
+mod framing;
 mod message;
+mod names;
 mod peers;
 mod requests;
 mod server;
+mod staying;
+mod stream;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use self::message::{Challenge, FIRST_CHANNEL, Said, Wish};
+use self::credentials::Challenge;
+use self::message::{FIRST_CHANNEL, Families, Said, Wish};
+use self::names::Names;
 use self::peers::{Channel, Peer};
 use self::requests::Pending;
-pub use self::server::TurnServer;
+pub use self::server::{TurnServer, TurnTransport};
+use self::stream::Way;
+pub use self::stream::{TurnStream, TurnStreamWish};
 use crate::gather::Base;
 use crate::seed::Randomness;
 use crate::stun::TransactionId;
@@ -43,8 +53,19 @@ enum State {
     Asked,
     /// It stands.
     Allocated,
+    /// It is being given back.
+    Releasing,
     /// Refused for good, or released.
     Closed,
+}
+
+/// What goes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outbound {
+    /// A datagram to the server.
+    Datagram(Vec<u8>),
+    /// For the connection to it.
+    Stream(TurnStreamWish),
 }
 
 /// What a datagram of the server turned out to be.
@@ -65,15 +86,11 @@ pub(crate) struct Relay {
     server: TurnServer,
     state: State,
     challenge: Option<Challenge>,
-    /// The address by which ICE knows the allocation. When the server loses the allocation, its
-    /// successor has another one on the wire, and peers see that one as peer-reflexive.
-    relayed: Option<SocketAddr>,
-    /// The address that the allocation has, and by which ICE knew it before the last restart.
-    actual: Option<SocketAddr>,
-    former: Option<SocketAddr>,
-    /// Whether ICE is to know a successor by its own address.
-    renames: bool,
+    names: Names,
+    /// Whether the server has said that the allocation stands since candidates were gathered.
     verified: bool,
+    /// Whether peers may know it.
+    told: bool,
     mapped: Option<SocketAddr>,
     pending: Vec<Pending>,
     peers: Vec<Peer>,
@@ -87,21 +104,22 @@ pub(crate) struct Relay {
     silent: bool,
     attempts: u32,
     rto: Duration,
-    out: VecDeque<Vec<u8>>,
+    families: Families,
+    way: Way,
+    out: VecDeque<Outbound>,
 }
 
 impl Relay {
     pub(crate) fn new(base: Base, server: TurnServer, now: Instant) -> Self {
         Self {
             base,
+            way: Way::of(&server),
             server,
             state: State::Asking { at: now },
             challenge: None,
-            relayed: None,
-            actual: None,
-            former: None,
-            renames: false,
+            names: Names::default(),
             verified: false,
+            told: false,
             mapped: None,
             pending: Vec::new(),
             peers: Vec::new(),
@@ -113,43 +131,19 @@ impl Relay {
             silent: false,
             attempts: 0,
             rto: FIRST_RTO,
+            families: Families::Both,
             out: VecDeque::new(),
         }
     }
 
+    /// The same, to be asked for a little later.
+    pub(crate) fn not_before(mut self, at: Instant) -> Self {
+        self.state = State::Asking { at };
+        self
+    }
+
     pub(crate) fn base(&self) -> &Base {
         &self.base
-    }
-
-    /// Candidates are gathered again, and this allocation is to be among them: the server is asked
-    /// whether it still holds it. The same socket may be of another preference now.
-    pub(crate) fn stay(&mut self, now: Instant, base: Base, randomness: &mut Randomness) {
-        self.base = base;
-        self.renames = true;
-        self.rename();
-        self.verified = false;
-        self.attempts = 0;
-        match self.state {
-            State::Allocated => {
-                self.pending
-                    .retain(|pending| !matches!(pending.wish, Wish::Refresh { .. }));
-                self.request(now, Wish::Refresh { lifetime: LIFETIME }, randomness);
-            }
-            // The server that was silent is asked anew, not when its turn would have come.
-            State::Asking { .. } | State::Asked => {
-                self.pending.clear();
-                self.state = State::Asking { at: now };
-            }
-            State::Closed => {}
-        }
-    }
-
-    /// From now on ICE knows the allocation by the address that it has.
-    pub(super) fn rename(&mut self) {
-        if self.renames && self.actual.is_some() && self.actual != self.relayed {
-            self.former = self.relayed;
-            self.relayed = self.actual;
-        }
     }
 
     /// Whether the server has said that the allocation stands since candidates were gathered.
@@ -157,34 +151,71 @@ impl Relay {
         self.state == State::Allocated && self.verified
     }
 
-    /// Whether this is an address by which ICE knows the allocation, or knew it before the last
-    /// restart.
-    pub(crate) fn is_base(&self, base: SocketAddr) -> bool {
-        self.state != State::Closed && [self.relayed, self.former].contains(&Some(base))
+    /// Whether it was refused for good, or given back.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Releasing | State::Closed)
     }
 
-    /// Whether it was refused for good, or released.
+    /// Whether nothing is left to be sent or waited for.
     pub(crate) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
-    pub(crate) fn server(&self) -> SocketAddr {
-        self.server.address
+    pub(crate) fn server(&self) -> &TurnServer {
+        &self.server
     }
 
-    /// The relayed candidate's address, for as long as the allocation or its successor lives.
-    pub(crate) fn relayed(&self) -> Option<SocketAddr> {
-        self.relayed.filter(|_| self.state != State::Closed)
+    /// Whether both are the same server's for the same socket, by whatever transports.
+    pub(crate) fn is_rival_of(&self, other: &Self) -> bool {
+        self.base.address == other.base.address
+            && self.server.address.ip() == other.server.address.ip()
     }
 
-    /// The server-reflexive address that came with the allocation.
+    /// The relayed candidates' addresses, for as long as the allocation or its successor lives.
+    pub(crate) fn relayed(&self) -> impl Iterator<Item = SocketAddr> {
+        let over = self.is_over();
+        self.names.known().filter(move |_| !over)
+    }
+
+    /// The relayed addresses by which ICE knows the allocation, or knew it before the last restart.
+    pub(crate) fn names(&self) -> impl Iterator<Item = SocketAddr> {
+        self.names.all()
+    }
+
+    /// Whether such a candidate is or was this allocation's.
+    pub(crate) fn has(&self, candidate: SocketAddr) -> bool {
+        self.names.all().any(|own| own == candidate)
+    }
+
+    /// The candidate that what a peer sends comes to: the one of its address family.
+    pub(crate) fn relayed_towards(&self, peer: SocketAddr) -> Option<SocketAddr> {
+        self.relayed().find(|own| own.is_ipv4() == peer.is_ipv4())
+    }
+
+    /// What is gathered by now is told to peers.
+    pub(crate) fn tell(&mut self) {
+        self.told |= self.names.is_known();
+    }
+
+    /// Whether peers may know the allocation's addresses.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// The address of ours that the server saw when it made the allocation.
     pub(crate) fn mapped(&self) -> Option<SocketAddr> {
         self.mapped
     }
 
+    /// The server-reflexive candidate that came with the allocation: that of our socket, so there
+    /// is none over TCP and TLS, whose connections have ports of their own.
+    pub(crate) fn reflexive(&self) -> Option<SocketAddr> {
+        self.mapped.filter(|_| matches!(self.way, Way::Datagrams))
+    }
+
     /// Whether the server has answered, or never will.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_verified() || self.state == State::Closed
+        self.is_verified() || self.is_over()
     }
 
     /// When the allocation is to be asked for; the owner paces that.
@@ -195,27 +226,37 @@ impl Relay {
         }
     }
 
-    /// Asks for the allocation.
-    pub(crate) fn ask(&mut self, now: Instant, randomness: &mut Randomness) {
+    /// Asks for the allocation; over TCP and TLS as soon as there is a connection, which gets this
+    /// number.
+    pub(crate) fn ask(&mut self, now: Instant, stream: TurnStream, randomness: &mut Randomness) {
         self.attempts += 1;
         self.state = State::Asked;
+        if self.is_reached(now, stream) {
+            self.allocate(now, randomness);
+        }
+    }
+
+    fn allocate(&mut self, now: Instant, randomness: &mut Randomness) {
         self.keepalive = now + KEEPALIVE;
         let wish = Wish::Allocate {
-            ipv6: self.base.address.is_ipv6(),
+            families: self.families,
             lifetime: LIFETIME,
         };
         self.request(now, wish, randomness);
     }
 
+    /// A message to the server; dropped as by a network where it cannot go.
     fn push(&mut self, payload: Vec<u8>) {
         if self.out.len() >= MOST_OUT {
-            self.out.pop_front();
+            return;
         }
-        self.out.push_back(payload);
+        if let Some(out) = self.way.wrap(payload) {
+            self.out.push_back(out);
+        }
     }
 
-    /// The next datagram to the server.
-    pub(crate) fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+    /// What is to go out next.
+    pub(crate) fn poll_out(&mut self) -> Option<Outbound> {
         self.out.pop_front()
     }
 
@@ -269,46 +310,10 @@ impl Relay {
         }
     }
 
-    /// The server knows the allocation no more: it has restarted, or deleted it, as coturn does
-    /// when it cannot send. Another one takes its place.
-    fn lost(&mut self, now: Instant) {
-        if self.state != State::Allocated {
-            return;
-        }
-        self.lost = true;
-        self.pending.clear();
-        self.peers.clear();
-        self.channels.clear();
-        self.next_channel = FIRST_CHANNEL;
-        self.state = if self.attempts < MOST_ALLOCATIONS {
-            State::Asking { at: now }
-        } else {
-            State::Closed
-        };
-    }
-
-    /// Whether the server has forgotten an allocation of ours once.
-    pub(crate) fn has_been_lost(&self) -> bool {
-        self.lost
-    }
-
-    /// Asks for a refresh now, whose answer says whether the allocation stands; and a server that
-    /// was given up for its silence once more.
-    pub(crate) fn verify(&mut self, now: Instant) {
-        match self.state {
-            State::Allocated => self.refresh = self.refresh.min(now),
-            State::Closed if self.silent => {
-                self.silent = false;
-                self.attempts = 0;
-                self.state = State::Asking { at: now };
-            }
-            _ => {}
-        }
-    }
-
     /// Time has passed: requests are repeated, what stands is refreshed.
     pub(crate) fn handle_timeout(&mut self, now: Instant, randomness: &mut Randomness) {
         self.repeat(now, randomness);
+        self.give_up_connecting(now);
         if self.state != State::Allocated {
             return;
         }
@@ -335,23 +340,42 @@ impl Relay {
         let peers = self.peers.iter().map(|peer| peer.renew);
         let channels = self.channels.iter().map(|channel| channel.renew);
         pending
+            .chain(self.way.connecting_until())
             .chain(standing.into_iter().flatten())
             .chain(peers)
             .chain(channels)
             .min()
     }
 
-    /// Gives the allocation back (RFC 8656 section 8: a lifetime of zero). Nothing follows: when
-    /// that one request is lost, the server's own clock ends the allocation.
+    /// Gives the allocation back (RFC 8656 section 8: a lifetime of zero). That request is repeated
+    /// and its stale nonce answered like any other's, for as long as the owner lets it.
     pub(crate) fn release(&mut self, now: Instant, randomness: &mut Randomness) {
-        if self.state == State::Allocated {
+        if self.is_over() {
+            return;
+        }
+        let stands = self.state == State::Allocated;
+        self.forget();
+        if stands {
+            self.state = State::Releasing;
             let lifetime = Duration::ZERO;
             self.request(now, Wish::Refresh { lifetime }, randomness);
+        } else {
+            self.end();
         }
+    }
+
+    /// Nothing follows any more.
+    pub(crate) fn end(&mut self) {
+        self.forget();
+        self.hang_up();
         self.state = State::Closed;
+    }
+
+    fn forget(&mut self) {
         self.pending.clear();
         self.peers.clear();
         self.channels.clear();
+        self.next_channel = FIRST_CHANNEL;
     }
 }
 

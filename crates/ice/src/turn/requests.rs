@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::message::{self, Challenge, Wish};
+use super::credentials::Challenge;
+use super::message::{self, Wish};
+use super::stream::Way;
 use super::{KEEPALIVE, MOST_ALLOCATIONS, Relay, State, refresh_after};
 use crate::seed::Randomness;
 use crate::stun::TransactionId;
@@ -15,12 +17,17 @@ const SHORTEST_RTO: Duration = Duration::from_millis(100);
 const MOST_SENDINGS: u32 = 7;
 /// A request whose nonce is called stale so often is given up.
 const MOST_CHALLENGES: u32 = 4;
+/// RFC 8489 section 6.2.2: the default of Ti.
+const STREAM_PATIENCE: Duration = Duration::from_millis(39_500);
 /// Transactions of the first request that may still be answered.
 const MOST_IDS: usize = 8;
 
 const UNAUTHENTICATED: u16 = 401;
 const ALLOCATION_MISMATCH: u16 = 437;
 const STALE_NONCE: u16 = 438;
+/// Codes of servers that do not know or do not give the families that were asked for: bad request,
+/// unknown attribute, address family not supported, insufficient capacity.
+const FAMILY_CODES: [u16; 4] = [400, 420, 440, 508];
 
 /// A request without an answer.
 #[derive(Debug)]
@@ -42,18 +49,22 @@ impl Relay {
         let challenge = self.challenge.as_ref();
         let Some(payload) = message::request(id, wish, &self.server, challenge) else {
             // A user name or realm that no message can carry.
-            self.state = State::Closed;
-            return;
+            return self.end();
+        };
+        // RFC 8489 section 6.2.2: on a stream nothing is sent again; the answer has so long.
+        let (interval, sendings) = match self.way {
+            Way::Datagrams => (self.rto, 1),
+            _ => (STREAM_PATIENCE, MOST_SENDINGS),
         };
         self.push(payload.clone());
         self.pending.push(Pending {
             ids: VecDeque::from([id]),
             wish,
             payload,
-            at: now + self.rto,
+            at: now + interval,
             sent: now,
-            interval: self.rto,
-            sendings: 1,
+            interval,
+            sendings,
             challenges: 0,
         });
     }
@@ -79,26 +90,24 @@ impl Relay {
         &mut self,
         now: Instant,
         wish: Wish,
-        (relayed, mapped): (Option<SocketAddr>, Option<SocketAddr>),
+        (relayed, mapped): (Vec<SocketAddr>, Option<SocketAddr>),
         lifetime: Option<Duration>,
     ) {
         match wish {
             Wish::Allocate { .. } => {
-                let Some(relayed) = relayed else {
-                    self.state = State::Closed;
-                    return;
-                };
+                if relayed.is_empty() {
+                    return self.end();
+                }
                 self.state = State::Allocated;
                 self.attempts = 0;
-                self.relayed.get_or_insert(relayed);
-                self.actual = Some(relayed);
+                self.names.allocated(&relayed);
                 self.verified = true;
-                self.rename();
-                if self.renames || self.mapped.is_none() {
+                if self.names.follows() || self.mapped.is_none() {
                     self.mapped = mapped.or(self.mapped);
                 }
                 self.refresh = now + refresh_after(lifetime);
             }
+            Wish::Refresh { .. } if self.state == State::Releasing => self.end(),
             Wish::Refresh { .. } => {
                 self.verified = true;
                 self.refresh = now + refresh_after(lifetime);
@@ -124,8 +133,14 @@ impl Relay {
         challenge: Option<Challenge>,
         randomness: &mut Randomness,
     ) {
-        // RFC 8489 section 9.2.5: the first 401 asks for the credentials, a later one refuses them.
-        let asks = code == STALE_NONCE || (code == UNAUTHENTICATED && self.challenge.is_none());
+        // RFC 8489 section 9.2.5: the first 401 asks for the credentials, a later one refuses them,
+        // unless it is another realm's.
+        let known = |challenge: &Challenge| {
+            let ours = self.challenge.as_ref();
+            ours.is_some_and(|ours| ours.realm == challenge.realm)
+        };
+        let asks = code == STALE_NONCE
+            || (code == UNAUTHENTICATED && !challenge.as_ref().is_some_and(known));
         if let (true, Some(challenge)) = (asks, challenge)
             && pending.challenges < MOST_CHALLENGES
         {
@@ -137,7 +152,16 @@ impl Relay {
             return;
         }
         match pending.wish {
-            Wish::Allocate { .. } => self.state = State::Closed,
+            Wish::Allocate { families, lifetime } => {
+                match families.fallback().filter(|_| FAMILY_CODES.contains(&code)) {
+                    Some(families) => {
+                        self.families = families;
+                        self.request(now, Wish::Allocate { families, lifetime }, randomness);
+                    }
+                    None => self.end(),
+                }
+            }
+            _ if self.state == State::Releasing => self.end(),
             _ if code == ALLOCATION_MISMATCH => self.lost(now),
             Wish::Refresh { .. } => self.lost(now),
             Wish::Permit(ip) => {
@@ -187,20 +211,28 @@ impl Relay {
             self.push(pending.payload.clone());
             self.pending.push(pending);
         }
+        if self.state == State::Closed {
+            self.pending.clear();
+        }
     }
 
     fn unanswered(&mut self, now: Instant, wish: Wish) {
         match wish {
             Wish::Allocate { .. } if self.attempts < MOST_ALLOCATIONS => {
+                self.hang_up();
                 self.state = State::Asking {
                     at: now + KEEPALIVE,
                 };
             }
             Wish::Allocate { .. } => {
-                self.state = State::Closed;
+                self.end();
                 self.silent = true;
             }
-            Wish::Refresh { .. } => self.lost(now),
+            _ if self.state == State::Releasing => self.end(),
+            Wish::Refresh { .. } => {
+                self.hang_up();
+                self.lost(now);
+            }
             Wish::Permit(ip) => self.peers.retain(|peer| peer.ip != ip),
             Wish::Bind { channel, .. } => {
                 self.channels.retain(|known| known.number != channel);

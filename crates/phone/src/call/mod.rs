@@ -30,8 +30,8 @@ use crate::desk::Desk;
 use crate::event::{
     CallRef, CallRole, EndReason, EndedBy, EventKind, MediaFigures, Outcome, PathFailure,
 };
-use crate::gathering::{Gathering, MediaSockets};
-use crate::io::{BindRequest, CallKey, Frame, Output};
+use crate::gathering::{Gathering, MediaSockets, StreamEvent};
+use crate::io::{BindRequest, CallKey, Connection, Frame, Output};
 use crate::mapping::Remapped;
 
 use forks::Inviting;
@@ -268,15 +268,47 @@ impl Call {
         if let Some(sockets) = &mut self.sockets
             && sockets.handle_datagram(desk, now, local, from, payload)
         {
-            while let Some(relayed) = self.sockets.as_mut().and_then(MediaSockets::next_relayed) {
-                self.handle_peers(desk, now, relayed.base, relayed.from, &relayed.payload);
-            }
-            self.after_gathering_again(desk, now);
-            self.gather_late(desk, now);
+            self.handle_all_relayed(desk, now);
             return true;
         }
         self.handle_peers(desk, now, local, from, payload);
         true
+    }
+
+    /// Takes what happened to a connection; false when it is not one of ours.
+    pub(crate) fn handle_turn_stream(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        connection: Connection,
+        event: StreamEvent<'_>,
+    ) -> bool {
+        if let Stage::GatheringToInvite { gathering, .. }
+        | Stage::GatheringToAnswer { gathering, .. } = &mut self.stage
+        {
+            let taken = gathering.handle_turn_stream(desk, now, connection, event);
+            if taken {
+                self.after_gathering(desk, now);
+            }
+            return taken;
+        }
+        let taken = self
+            .sockets
+            .as_mut()
+            .is_some_and(|sockets| sockets.handle_turn_stream(desk, now, connection, event));
+        if taken {
+            self.handle_all_relayed(desk, now);
+        }
+        taken
+    }
+
+    /// What came through a TURN server, and what its answers lead to.
+    fn handle_all_relayed(&mut self, desk: &mut Desk, now: Instant) {
+        while let Some(relayed) = self.sockets.as_mut().and_then(MediaSockets::next_relayed) {
+            self.handle_peers(desk, now, relayed.base, relayed.from, &relayed.payload);
+        }
+        self.after_gathering_again(desk, now);
+        self.gather_late(desk, now);
     }
 
     /// A datagram of a peer's has come to a socket, or to a relayed address.

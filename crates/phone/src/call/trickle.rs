@@ -105,7 +105,7 @@ impl Call {
 
     /// Candidates may have been gathered since our description left.
     pub(super) fn gather_late(&mut self, desk: &mut Desk, now: Instant) {
-        let (Some(ice), Some(sockets)) = (&mut self.ice, &self.sockets) else {
+        let (Some(ice), Some(sockets)) = (&mut self.ice, &mut self.sockets) else {
             return;
         };
         if !ice.expects_candidates() {

@@ -173,10 +173,10 @@ impl MediaSockets {
             self.keeper.gather_again(now, config, self.bases.clone());
             desk.map_ports(now, &self.bases, &mut self.keeper);
             self.keeper.handle_timeout(now, &mut desk.pacer);
-            self.flush(desk);
+            self.flush(desk, now);
         }
         if self.again.as_ref().is_some_and(|again| again.asking) && self.keeper.is_finished() {
-            let gathered = self.keeper.gathered();
+            let gathered = self.gathered_by_now();
             let known = |address| self.gathered.candidates().any(|old| old.address == address);
             self.remapped = gathered.candidates().any(|new| !known(new.address));
             self.gathered = gathered.keeping(&self.gathered);

@@ -24,6 +24,12 @@ const XOR_PEER_ADDRESS: AttributeType = AttributeType::new(0x0012);
 const DATA: AttributeType = AttributeType::new(0x0013);
 const XOR_RELAYED_ADDRESS: AttributeType = AttributeType::new(0x0016);
 const REQUESTED_TRANSPORT: AttributeType = AttributeType::new(0x0019);
+const PASSWORD_ALGORITHM: AttributeType = AttributeType::new(0x001d);
+const ADDITIONAL_ADDRESS_FAMILY: AttributeType = AttributeType::new(0x8000);
+const PASSWORD_ALGORITHMS: AttributeType = AttributeType::new(0x8002);
+
+/// RFC 8489 section 14.11: SHA-256, then MD5, both without parameters.
+const ALGORITHMS: [u8; 8] = [0, 2, 0, 0, 0, 1, 0, 0];
 
 const SEND: u16 = 6;
 const DATA_METHOD: u16 = 7;
@@ -41,7 +47,7 @@ pub(super) enum Method {
 #[derive(Debug)]
 pub(super) enum Settled {
     Allocated {
-        relayed: SocketAddr,
+        relayed: Vec<SocketAddr>,
         mapped: SocketAddr,
         lifetime: Duration,
     },
@@ -61,6 +67,8 @@ pub(super) struct Request {
     pub(super) lifetime: Option<Duration>,
     /// REQUESTED-TRANSPORT.
     pub(super) transport: Option<u8>,
+    /// ADDITIONAL-ADDRESS-FAMILY.
+    pub(super) additional_family: Option<u8>,
     pub(super) channel: Option<u16>,
     pub(super) peers: Vec<SocketAddr>,
 }
@@ -100,6 +108,8 @@ impl Request {
             claims,
             lifetime,
             transport: raw(REQUESTED_TRANSPORT).and_then(|raw| raw.value.first().copied()),
+            additional_family: raw(ADDITIONAL_ADDRESS_FAMILY)
+                .and_then(|raw| raw.value.first().copied()),
             channel: raw(CHANNEL_NUMBER).and_then(|raw| {
                 let (number, _) = raw.value.split_first_chunk::<2>()?;
                 Some(u16::from_be_bytes(*number))
@@ -108,9 +118,20 @@ impl Request {
         })
     }
 
-    pub(super) fn is_keyed_with(&self, user: &str, password: &str) -> bool {
+    /// Whether MESSAGE-INTEGRITY, or that of SHA-256, is made with this password.
+    pub(super) fn is_keyed_with(&self, user: &str, password: &str, sha256: bool) -> bool {
+        let key = key(user, password).make_key(algorithm(sha256));
         Message::from_bytes(&self.bytes)
-            .is_ok_and(|message| message.validate_integrity(&key(user, password)).is_ok())
+            .is_ok_and(|message| message.validate_integrity_with_key(&key).is_ok())
+    }
+
+    /// RFC 8489 section 9.2.4: the offer came back as it was made, with a choice of SHA-256.
+    pub(super) fn echoes_algorithms(&self) -> bool {
+        Message::from_bytes(&self.bytes).is_ok_and(|message| {
+            let value = |kind| message.raw_attribute(kind).map(|raw| raw.value.to_vec());
+            value(PASSWORD_ALGORITHMS) == Some(ALGORITHMS.to_vec())
+                && value(PASSWORD_ALGORITHM) == Some(ALGORITHMS[..4].to_vec())
+        })
     }
 
     /// The response (RFC 8489 section 9.2.4 says what protects it).
@@ -119,6 +140,7 @@ impl Request {
         settled: &Settled,
         nonce: &str,
         (user, password): (&str, &str),
+        sha256: bool,
     ) -> Vec<u8> {
         let class = match settled {
             Settled::Refused(_) => MessageClass::Error,
@@ -129,8 +151,12 @@ impl Request {
         let kind = MessageType::from_class_method(class, message.method());
         let mut out = Message::builder(kind, id, MessageWriteVec::new());
         write_outcome(&mut out, settled, id, nonce);
+        if sha256 && matches!(settled, Settled::Refused(401 | 438)) {
+            out.add_attribute(&RawAttribute::new(PASSWORD_ALGORITHMS, &ALGORITHMS))
+                .expect("a short attribute fits");
+        }
         if !matches!(settled, Settled::Refused(401 | 438)) {
-            out.add_message_integrity(&key(user, password), IntegrityAlgorithm::Sha1)
+            out.add_message_integrity(&key(user, password), algorithm(sha256))
                 .expect("it has none yet");
         }
         out.finish()
@@ -145,9 +171,11 @@ fn write_outcome(out: &mut MessageWriteVec, settled: &Settled, id: TransactionId
             mapped,
             lifetime,
         } => {
-            let relayed = masked(wire_id(id), *relayed);
-            out.add_attribute(&RawAttribute::new(XOR_RELAYED_ADDRESS, &relayed))
-                .expect(fits);
+            for relayed in relayed {
+                let relayed = masked(wire_id(id), *relayed);
+                out.add_attribute(&RawAttribute::new(XOR_RELAYED_ADDRESS, &relayed))
+                    .expect(fits);
+            }
             out.add_attribute(&XorMappedAddress::new(*mapped, id))
                 .expect(fits);
             add_lifetime(out, *lifetime);
@@ -175,6 +203,14 @@ fn add_lifetime(out: &mut MessageWriteVec, lifetime: Duration) {
 
 fn key(user: &str, password: &str) -> MessageIntegrityCredentials {
     LongTermKeyCredentials::new(user.to_owned(), password.to_owned(), REALM.to_owned()).into()
+}
+
+fn algorithm(sha256: bool) -> IntegrityAlgorithm {
+    if sha256 {
+        IntegrityAlgorithm::Sha256
+    } else {
+        IntegrityAlgorithm::Sha1
+    }
 }
 
 fn id_of(payload: &[u8]) -> Option<[u8; 12]> {

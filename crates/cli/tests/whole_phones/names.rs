@@ -11,9 +11,9 @@ use std::time::Duration;
 use ringtrue_phone::event::{EndReason, Outcome};
 use ringtrue_phone::settings::Login;
 use ringtrue_phone::{EventKind, RecordKind, Settings};
-use ringtrue_testnet::{NameService, Verdict};
+use ringtrue_testnet::{NameService, TurnServer, Verdict};
 
-use crate::stage::{PROXY, Place, STUN, Setup, Stage, TURN, at, is_response};
+use crate::stage::{PROXY, Place, STUN, Setup, Stage, TURN, WEB, at, is_response};
 
 /// An address where nobody is.
 const NOBODY: [u8; 4] = [198, 51, 100, 99];
@@ -327,5 +327,39 @@ fn candidates_with_names_are_ignored_and_do_no_harm() {
         assert!(seen.try_iter().any(|is_hidden| is_hidden));
         assert!(stage.rang(), "{}", stage.story());
         assert_heard(&stage);
+    }
+}
+
+/// Where UDP is eaten the relay is found by `_turn._tcp`; where only the web passes, by
+/// `_turns._tcp`, and its certificate has to be the domain's own (RFC 6125 section 6.2.1): what the
+/// DNS says can be forged.
+#[test]
+fn turn_servers_by_tcp_and_tls_are_found_by_srv() {
+    let by = |service: &str, port: u16| {
+        NameService::new()
+            .with_srv(service, (1, 1), "turn.example.test", port)
+            .with_host("turn.example.test", TURN)
+    };
+    let (tcp, tls) = ("_turn._tcp.example.test", "_turns._tcp.example.test");
+    for (place, names, certificate, rings) in [
+        (Place::UdpEaten, by(tcp, 3478), "example.test", true),
+        (Place::WebOnly, by(tls, WEB), "example.test", true),
+        (Place::WebOnly, by(tls, WEB), "turn.example.test", false),
+    ] {
+        let setup = Setup {
+            names,
+            alices: discover_turn,
+            turn: TurnServer::new("phone", "secret").with_tls(WEB, certificate),
+            ..Setup::between(place, Place::Open)
+        };
+        let mut stage = setup.build();
+        stage.dial();
+        stage.run(20);
+        assert_eq!(
+            stage.rang(),
+            rings,
+            "{place:?} {certificate}\n{}",
+            stage.story()
+        );
     }
 }

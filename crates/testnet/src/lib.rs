@@ -65,5 +65,5 @@ pub use sip_proxy::SipProxy;
 pub use stun::{StunServer, binding_request, make_binding_request, make_binding_success};
 pub use tap::{Passing, Stage, Tap, Verdict};
 pub use topology::{GatewayConfig, GatewayId, HostId, Link, NetworkId};
-pub use turn::TurnServer;
+pub use turn::{AskedFamilies, TurnServer};
 pub use world::World;

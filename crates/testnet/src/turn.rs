@@ -28,6 +28,7 @@ const BAD_REQUEST: u16 = 400;
 const UNAUTHENTICATED: u16 = 401;
 const ALLOCATION_MISMATCH: u16 = 437;
 const STALE_NONCE: u16 = 438;
+const FAMILY_NOT_SUPPORTED: u16 = 440;
 const UNSUPPORTED_TRANSPORT: u16 = 442;
 const QUOTA_REACHED: u16 = 486;
 
@@ -59,6 +60,27 @@ impl Allocation {
     }
 }
 
+/// The address families that a client asks for (RFC 8656 section 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedFamilies {
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+    /// Both in one allocation.
+    Both,
+}
+
+impl AskedFamilies {
+    fn of(request: &Request) -> Self {
+        match (request.family, request.additional_family) {
+            (Some(2), _) => Self::Ipv6,
+            (_, Some(2)) => Self::Both,
+            _ => Self::Ipv4,
+        }
+    }
+}
+
 /// A TURN server on every address of its host.
 #[derive(Debug)]
 pub struct TurnServer {
@@ -76,7 +98,10 @@ pub struct TurnServer {
     count: Arc<AtomicUsize>,
     relayed_packets: Arc<AtomicUsize>,
     next_port: u16,
+    ipv4: Option<IpAddr>,
     ipv6: Option<IpAddr>,
+    refuses: Option<fn(AskedFamilies) -> Option<u16>>,
+    requests: Arc<AtomicUsize>,
     sha256: bool,
     tls: Option<(u16, String)>,
     streams: Streams,
@@ -111,7 +136,10 @@ impl TurnServer {
             count: Arc::default(),
             relayed_packets: Arc::default(),
             next_port: FIRST_RELAYED_PORT,
+            ipv4: None,
             ipv6: None,
+            refuses: None,
+            requests: Arc::default(),
             sha256: false,
             tls: None,
             streams: Streams::default(),
@@ -127,10 +155,23 @@ impl TurnServer {
         self
     }
 
-    /// The same, and whoever asks for both address families gets a second relayed address, on this
-    /// IPv6 address of the host (RFC 8656 section 7.2).
+    /// The same, and whoever asks for IPv6, too or alone, gets a relayed address on this IPv6
+    /// address of the host (RFC 8656 section 7.2).
     pub fn with_ipv6(mut self, address: IpAddr) -> Self {
         self.ipv6 = Some(address);
+        self
+    }
+
+    /// The same, and clients that reach it by IPv6 get a relayed address on this IPv4 address of the
+    /// host.
+    pub fn with_ipv4(mut self, address: IpAddr) -> Self {
+        self.ipv4 = Some(address);
+        self
+    }
+
+    /// The same, but such an allocation is refused with this code.
+    pub fn refusing(mut self, refuses: fn(AskedFamilies) -> Option<u16>) -> Self {
+        self.refuses = Some(refuses);
         self
     }
 
@@ -177,12 +218,19 @@ impl TurnServer {
             self.rebooted = asked;
             self.allocations.clear();
             self.nonce += 1;
+            let broken = self.streams.close_all();
+            self.out.extend(broken.map(Out::Close));
         }
     }
 
     /// How many allocations there are, to be read while the server runs.
     pub fn allocation_count(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.count)
+    }
+
+    /// How many allocations were asked for with credentials, to be read while the server runs.
+    pub fn allocate_requests(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.requests)
     }
 
     /// How many packets of peers and clients were relayed, to be read while the server runs.
@@ -279,6 +327,7 @@ impl TurnServer {
     }
 
     fn handle_stream(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) {
+        self.reboot_if_asked();
         self.expire(now);
         match self.streams.read(stream, bytes) {
             Some((client, local, messages)) => {
@@ -369,13 +418,19 @@ impl TurnServer {
             };
             return Settled::Refused(code);
         }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let asked = AskedFamilies::of(request);
+        if let Some(code) = self.refuses.and_then(|refuses| refuses(asked)) {
+            return Settled::Refused(code);
+        }
         if self.allocations.len() >= self.quota {
             return Settled::Refused(QUOTA_REACHED);
         }
         let lifetime = self.lifetime(request.lifetime);
-        let mut relayed = vec![SocketAddr::new(server.ip(), self.next_port)];
-        let second = self.ipv6.filter(|_| request.additional_family == Some(2));
-        relayed.extend(second.map(|ip| SocketAddr::new(ip, self.next_port)));
+        let relayed = self.relayed_addresses(server.ip(), asked);
+        if relayed.is_empty() {
+            return Settled::Refused(FAMILY_NOT_SUPPORTED);
+        }
         let allocation = Allocation {
             client,
             relayed,
@@ -389,6 +444,18 @@ impl TurnServer {
         let answer = success(&allocation);
         self.allocations.push(allocation);
         answer
+    }
+
+    /// Those of the families that were asked for and are there.
+    fn relayed_addresses(&self, own: IpAddr, asked: AskedFamilies) -> Vec<SocketAddr> {
+        let ipv4 = Some(own).filter(IpAddr::is_ipv4).or(self.ipv4);
+        let ipv6 = self.ipv6.or(Some(own).filter(IpAddr::is_ipv6));
+        let ipv4 = ipv4.filter(|_| asked != AskedFamilies::Ipv6);
+        let ipv6 = ipv6.filter(|_| asked != AskedFamilies::Ipv4);
+        let addresses = ipv4.into_iter().chain(ipv6);
+        addresses
+            .map(|ip| SocketAddr::new(ip, self.next_port))
+            .collect()
     }
 
     fn lifetime(&self, asked: Option<Duration>) -> Duration {

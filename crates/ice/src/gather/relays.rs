@@ -64,7 +64,8 @@ fn keep_or_make(
 ) -> Relay {
     let mut known = before.iter();
     let known = known.position(|relay| {
-        relay.base().address == base.address && relay.server() == server && !relay.is_over()
+        let same = relay.base().address == base.address && relay.server() == server;
+        same && (!relay.is_over() || relay.is_barred(now))
     });
     if let Some(index) = known {
         return before.swap_remove(index);

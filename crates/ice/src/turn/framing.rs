@@ -67,6 +67,8 @@ pub(super) fn padded(mut message: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn stun(length: u16) -> Vec<u8> {
@@ -121,6 +123,64 @@ mod tests {
             let mut frames = Frames::default();
             frames.extend(&wrong);
             assert_eq!(frames.next(), Err(Garbled), "{wrong:?}");
+        }
+    }
+
+    /// One whole message of either kind.
+    fn message() -> impl Strategy<Value = Vec<u8>> {
+        let stun = (0_u16..400).prop_map(|words| stun(words * 4));
+        let data = proptest::collection::vec(any::<u8>(), 0..255);
+        prop_oneof![stun, data.prop_map(|data| channel(&data))]
+    }
+
+    /// Feeds a stream in pieces of these lengths.
+    fn feed(stream: &[u8], pieces: &[usize]) -> (Vec<Vec<u8>>, Result<(), Garbled>) {
+        let mut frames = Frames::default();
+        let mut out = Vec::new();
+        let mut rest = stream;
+        for length in pieces.iter().cycle() {
+            let (piece, later) = rest.split_at((*length).min(rest.len()));
+            rest = later;
+            frames.extend(piece);
+            loop {
+                match frames.next() {
+                    Ok(Some(message)) => out.push(message),
+                    Ok(None) => break,
+                    Err(garbled) => return (out, Err(garbled)),
+                }
+            }
+            assert!(frames.buffer.len() - frames.read < LONGEST);
+            if rest.is_empty() {
+                break;
+            }
+        }
+        (out, Ok(()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_put_in_comes_out(
+            messages in proptest::collection::vec(message(), 0..12),
+            pieces in proptest::collection::vec(1_usize..3000, 1..20),
+        ) {
+            let stream: Vec<u8> = messages.iter().cloned().flat_map(padded).collect();
+            prop_assert_eq!(feed(&stream, &pieces), (messages, Ok(())));
+        }
+
+        /// How a stream is cut is nothing to what it says, garbled or not.
+        #[test]
+        fn noise_is_cut_the_same_in_any_pieces(
+            messages in proptest::collection::vec(message(), 0..4),
+            noise in proptest::collection::vec(any::<u8>(), 0..300),
+            pieces in proptest::collection::vec(1_usize..300, 1..20),
+        ) {
+            let mut stream: Vec<u8> = messages.into_iter().flat_map(padded).collect();
+            stream.extend(noise);
+            let whole = feed(&stream, &[stream.len().max(1)]);
+            for message in &whole.0 {
+                prop_assert!(message.len() <= LONGEST);
+            }
+            prop_assert_eq!(feed(&stream, &pieces), whole);
         }
     }
 

@@ -100,9 +100,11 @@ pub(crate) struct Relay {
     keepalive: Instant,
     /// Whether the server has forgotten an allocation of ours.
     lost: bool,
-    /// Whether it was given up because the server is silent.
-    silent: bool,
+    /// When a server that was given up may be asked once more: it was silent, or had no room.
+    again: Option<Instant>,
     attempts: u32,
+    /// How often something was in the way of the allocation.
+    mismatches: u32,
     rto: Duration,
     families: Families,
     way: Way,
@@ -128,8 +130,9 @@ impl Relay {
             refresh: now,
             keepalive: now,
             lost: false,
-            silent: false,
+            again: None,
             attempts: 0,
+            mismatches: 0,
             rto: FIRST_RTO,
             families: Families::Both,
             out: VecDeque::new(),
@@ -292,7 +295,7 @@ impl Relay {
             }) => {
                 if let Some(pending) = self.take(id) {
                     self.measure(now, &pending);
-                    self.granted(now, pending.wish, (relayed, mapped), lifetime);
+                    self.granted(now, pending.wish, (relayed, mapped), lifetime, randomness);
                 }
                 Inbound::Taken
             }

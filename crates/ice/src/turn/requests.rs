@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::credentials::Challenge;
-use super::message::{self, Wish};
+use super::message::{self, Families, Wish};
 use super::stream::Way;
 use super::{KEEPALIVE, MOST_ALLOCATIONS, Relay, State, refresh_after};
 use crate::seed::Randomness;
@@ -22,12 +22,29 @@ const STREAM_PATIENCE: Duration = Duration::from_millis(39_500);
 /// Transactions of the first request that may still be answered.
 const MOST_IDS: usize = 8;
 
+/// RFC 8656 section 7.4: so many attempts meet an allocation that is there already.
+const MOST_MISMATCHES: u32 = 3;
+/// RFC 8656 section 7.4: a server that says so is left alone for 2 minutes after that.
+const MISMATCH_PAUSE: Duration = Duration::from_secs(120);
+/// RFC 8656 section 7.4: one without room for at least 1 minute.
+const BUSY_PAUSE: Duration = Duration::from_secs(60);
+
+const BAD_REQUEST: u16 = 400;
 const UNAUTHENTICATED: u16 = 401;
+const UNKNOWN_ATTRIBUTE: u16 = 420;
 const ALLOCATION_MISMATCH: u16 = 437;
 const STALE_NONCE: u16 = 438;
-/// Codes of servers that do not know or do not give the families that were asked for: bad request,
-/// unknown attribute, address family not supported, insufficient capacity.
-const FAMILY_CODES: [u16; 4] = [400, 420, 440, 508];
+const FAMILY_NOT_SUPPORTED: u16 = 440;
+const QUOTA_REACHED: u16 = 486;
+const SERVER_ERROR: u16 = 500;
+const INSUFFICIENT_CAPACITY: u16 = 508;
+/// From servers that do not know or do not give the families that were asked for.
+const FAMILY_CODES: [u16; 4] = [
+    BAD_REQUEST,
+    UNKNOWN_ATTRIBUTE,
+    FAMILY_NOT_SUPPORTED,
+    INSUFFICIENT_CAPACITY,
+];
 
 /// A request without an answer.
 #[derive(Debug)]
@@ -92,6 +109,7 @@ impl Relay {
         wish: Wish,
         (relayed, mapped): (Vec<SocketAddr>, Option<SocketAddr>),
         lifetime: Option<Duration>,
+        randomness: &mut Randomness,
     ) {
         match wish {
             Wish::Allocate { .. } => {
@@ -100,6 +118,7 @@ impl Relay {
                 }
                 self.state = State::Allocated;
                 self.attempts = 0;
+                self.mismatches = 0;
                 self.names.allocated(&relayed);
                 self.verified = true;
                 if self.names.follows() || self.mapped.is_none() {
@@ -108,6 +127,7 @@ impl Relay {
                 self.refresh = now + refresh_after(lifetime);
             }
             Wish::Refresh { .. } if self.state == State::Releasing => self.end(),
+            Wish::Refresh { .. } if self.state == State::Asked => self.allocate(now, randomness),
             Wish::Refresh { .. } => {
                 self.verified = true;
                 self.refresh = now + refresh_after(lifetime);
@@ -152,16 +172,12 @@ impl Relay {
             return;
         }
         match pending.wish {
-            Wish::Allocate { families, lifetime } => {
-                match families.fallback().filter(|_| FAMILY_CODES.contains(&code)) {
-                    Some(families) => {
-                        self.families = families;
-                        self.request(now, Wish::Allocate { families, lifetime }, randomness);
-                    }
-                    None => self.end(),
-                }
+            Wish::Allocate { families, .. } => {
+                self.allocation_refused(now, families, code, randomness);
             }
             _ if self.state == State::Releasing => self.end(),
+            // What was in the way of an allocation is not there, or not ours to delete.
+            Wish::Refresh { .. } if self.state == State::Asked => self.allocate(now, randomness),
             _ if code == ALLOCATION_MISMATCH => self.lost(now),
             Wish::Refresh { .. } => self.lost(now),
             Wish::Permit(ip) => {
@@ -180,6 +196,40 @@ impl Relay {
                     known.refused = true;
                 }
             }
+        }
+    }
+
+    /// RFC 8656 section 7.4.
+    fn allocation_refused(
+        &mut self,
+        now: Instant,
+        families: Families,
+        code: u16,
+        randomness: &mut Randomness,
+    ) {
+        match (code, families.fallback()) {
+            (code, Some(families)) if FAMILY_CODES.contains(&code) => {
+                self.families = families;
+                self.allocate(now, randomness);
+            }
+            (ALLOCATION_MISMATCH, _) if self.mismatches + 1 < MOST_MISMATCHES => {
+                self.mismatches += 1;
+                if self.is_datagrams() {
+                    // The socket is that of the media, so it is not ours to take another one. But
+                    // what stands there is most likely ours, made by a request whose answers
+                    // were lost: it makes way.
+                    let lifetime = Duration::ZERO;
+                    self.request(now, Wish::Refresh { lifetime }, randomness);
+                } else {
+                    self.hang_up();
+                    self.state = State::Asking { at: now };
+                }
+            }
+            (ALLOCATION_MISMATCH, _) => self.give_up_until(now + MISMATCH_PAUSE),
+            (QUOTA_REACHED | SERVER_ERROR | INSUFFICIENT_CAPACITY, _) => {
+                self.give_up_until(now + BUSY_PAUSE);
+            }
+            _ => self.end(),
         }
     }
 
@@ -218,17 +268,16 @@ impl Relay {
 
     fn unanswered(&mut self, now: Instant, wish: Wish) {
         match wish {
-            Wish::Allocate { .. } if self.attempts < MOST_ALLOCATIONS => {
+            _ if self.state == State::Releasing => self.end(),
+            _ if self.state == State::Asked && self.attempts < MOST_ALLOCATIONS => {
                 self.hang_up();
                 self.state = State::Asking {
                     at: now + KEEPALIVE,
                 };
             }
-            Wish::Allocate { .. } => {
-                self.end();
-                self.silent = true;
-            }
-            _ if self.state == State::Releasing => self.end(),
+            _ if self.state == State::Asked => self.give_up_until(now),
+            // Of before the allocation was lost, or the server asked anew.
+            Wish::Allocate { .. } => {}
             Wish::Refresh { .. } => {
                 self.hang_up();
                 self.lost(now);

@@ -21,6 +21,7 @@ impl Relay {
         self.names.follow();
         self.verified = false;
         self.attempts = 0;
+        self.mismatches = 0;
         match self.state {
             State::Allocated if self.is_stuck(now) => {
                 self.hang_up();
@@ -81,12 +82,23 @@ impl Relay {
         }
     }
 
-    /// Asks a server once more that was given up for its silence.
+    /// Asks a server once more that was given up for its silence, or had no room a while ago.
     pub(crate) fn revive(&mut self, now: Instant) {
-        if self.state == State::Closed && self.silent {
-            self.silent = false;
+        if self.state == State::Closed && self.again.take_if(|at| *at <= now).is_some() {
             self.attempts = 0;
+            self.mismatches = 0;
             self.state = State::Asking { at: now };
         }
+    }
+
+    /// Whether the server has no room, and is not to be asked again so soon.
+    pub(crate) fn is_barred(&self, now: Instant) -> bool {
+        self.state == State::Closed && self.again.is_some_and(|at| at > now)
+    }
+
+    /// Given up for now; the server may be asked again after so long.
+    pub(super) fn give_up_until(&mut self, at: Instant) {
+        self.end();
+        self.again = Some(at);
     }
 }

@@ -196,9 +196,7 @@ impl Relay {
             return self.end();
         }
         if !self.names.is_known() || self.attempts >= MOST_ALLOCATIONS {
-            self.end();
-            self.silent = true;
-            return;
+            return self.give_up_until(now);
         }
         self.forget();
         self.lost = true;

@@ -23,6 +23,7 @@ const LIFETIME: AttributeType = AttributeType::new(0x000d);
 const XOR_PEER_ADDRESS: AttributeType = AttributeType::new(0x0012);
 const DATA: AttributeType = AttributeType::new(0x0013);
 const XOR_RELAYED_ADDRESS: AttributeType = AttributeType::new(0x0016);
+const REQUESTED_ADDRESS_FAMILY: AttributeType = AttributeType::new(0x0017);
 const REQUESTED_TRANSPORT: AttributeType = AttributeType::new(0x0019);
 const PASSWORD_ALGORITHM: AttributeType = AttributeType::new(0x001d);
 const ADDITIONAL_ADDRESS_FAMILY: AttributeType = AttributeType::new(0x8000);
@@ -67,6 +68,8 @@ pub(super) struct Request {
     pub(super) lifetime: Option<Duration>,
     /// REQUESTED-TRANSPORT.
     pub(super) transport: Option<u8>,
+    /// REQUESTED-ADDRESS-FAMILY.
+    pub(super) family: Option<u8>,
     /// ADDITIONAL-ADDRESS-FAMILY.
     pub(super) additional_family: Option<u8>,
     pub(super) channel: Option<u16>,
@@ -108,6 +111,7 @@ impl Request {
             claims,
             lifetime,
             transport: raw(REQUESTED_TRANSPORT).and_then(|raw| raw.value.first().copied()),
+            family: raw(REQUESTED_ADDRESS_FAMILY).and_then(|raw| raw.value.first().copied()),
             additional_family: raw(ADDITIONAL_ADDRESS_FAMILY)
                 .and_then(|raw| raw.value.first().copied()),
             channel: raw(CHANNEL_NUMBER).and_then(|raw| {

@@ -48,6 +48,11 @@ impl Streams {
         self.open.remove(&stream);
     }
 
+    /// None of them stands any more; gives them.
+    pub(super) fn close_all(&mut self) -> impl Iterator<Item = StreamId> + use<> {
+        std::mem::take(&mut self.open).into_keys()
+    }
+
     /// The messages that are whole by now, and whose they are; `None`: nothing can be read any more.
     pub(super) fn read(
         &mut self,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::f64::consts::TAU;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringtrue_phone::{
@@ -13,6 +13,11 @@ use ringtrue_testnet::{Delivery, HostId, NameService, Node, Outbox, StreamId, Wi
 
 /// The port of SIP.
 const SIP_PORT: u16 = 5060;
+/// Those of IPv4 and IPv6.
+const SIP_SOCKETS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SIP_PORT),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), SIP_PORT),
+];
 /// The first port of media sockets.
 const FIRST_MEDIA_PORT: u16 = 40_000;
 /// One frame of sound.
@@ -67,14 +72,13 @@ impl VirtualPhone {
         let addresses = world.addresses(host);
         let interfaces = interfaces(&addresses);
         world.listen(host, SIP_PORT);
-        let sip = SocketAddr::from(([0, 0, 0, 0], SIP_PORT));
         let now = world.now();
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let phone = Phone::new(
             settings,
             interfaces,
-            vec![sip],
+            SIP_SOCKETS.to_vec(),
             bytes,
             now,
             SystemTime::UNIX_EPOCH,
@@ -271,7 +275,7 @@ impl Node for VirtualPhone {
                 payload,
             } => {
                 let local = if local.port() == SIP_PORT {
-                    SocketAddr::from(([0, 0, 0, 0], SIP_PORT))
+                    SIP_SOCKETS[usize::from(local.is_ipv6())]
                 } else {
                     local
                 };

@@ -3,6 +3,7 @@
 mod aggressive;
 mod budget;
 mod calls;
+mod families;
 mod foreign;
 mod foreign_callees;
 mod foreign_callers;

@@ -4,7 +4,7 @@
 //!   alice ── NAT ──┬── Internet ────────┬── NAT ── bob
 //!                  └── proxy, STUN, TURN ┘
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use ringtrue_phone::settings::{AnswerWhen, TurnServer, TurnTransport};
 use ringtrue_phone::{CallKey, EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
 use ringtrue_testnet::{
-    GatewayConfig, HostId, NameService, NatConfig, Passing, PortMapping, Simulation, SipProxy,
-    StunServer, Verdict, World,
+    GatewayConfig, HostId, Link, NameService, NatConfig, Passing, PortMapping, Simulation,
+    SipProxy, StunServer, Verdict, World,
 };
 
 pub const PROXY: [u8; 4] = [198, 51, 100, 10];
@@ -44,6 +44,8 @@ pub enum Place {
     UdpEaten,
     /// A firewall lets nothing through but TCP to port 443, where the proxy listens too.
     WebOnly,
+    /// No IPv4 at all.
+    Ipv6Only,
 }
 
 impl Place {
@@ -57,7 +59,7 @@ impl Place {
 
     fn gateway(self, outer: [u8; 4]) -> Option<GatewayConfig> {
         let config = match self {
-            Self::Open => return None,
+            Self::Open | Self::Ipv6Only => return None,
             Self::FullCone => NatConfig::full_cone(),
             Self::AddressRestricted => NatConfig::address_restricted(),
             Self::PortRestricted | Self::UdpEaten | Self::WebOnly => NatConfig::port_restricted(),
@@ -76,8 +78,10 @@ impl Place {
         let mapping_changes = |place| place == Self::Symmetric;
         let filters_ports = |place| matches!(place, Self::PortRestricted | Self::Symmetric);
         let eaten = |place| matches!(place, Self::UdpEaten | Self::WebOnly);
+        let has_ipv4 = |place| place != Self::Ipv6Only;
         !(eaten(self)
             || eaten(other)
+            || has_ipv4(self) != has_ipv4(other)
             || mapping_changes(self) && filters_ports(other)
             || filters_ports(self) && mapping_changes(other))
     }
@@ -181,8 +185,9 @@ impl Setup {
         let mut world = World::new(self.seed);
         let internet = world.internet();
         let proxy = world.host_at("proxy", internet, PROXY);
-        let server = SipProxy::new([5060, WEB].map(|port| SocketAddr::from((PROXY, port))));
-        let server = server.with_domain(DOMAIN);
+        let ports = [5060, WEB].map(|port| SocketAddr::from((PROXY, port)));
+        let ports_ipv6 = [5060, WEB].map(|port| SocketAddr::from((ipv6(PROXY), port)));
+        let server = SipProxy::new(ports.into_iter().chain(ports_ipv6)).with_domain(DOMAIN);
         world.add_server(proxy, server);
         world.listen(proxy, 5060);
         world.listen(proxy, WEB);
@@ -195,6 +200,11 @@ impl Setup {
         let [alices_router, bobs_router] = self.routers;
         for port in [3478, WEB] {
             world.listen(turn, port);
+        }
+        if [Some(self.alice), Some(self.bob), self.second].contains(&Some(Place::Ipv6Only)) {
+            for (server, address) in [(proxy, PROXY), (stun, STUN), (turn, TURN)] {
+                world.add_interface(server, internet, ipv6(address), Link::default());
+            }
         }
         let alice = place(
             &mut world,
@@ -270,6 +280,12 @@ impl Setup {
     }
 }
 
+/// The IPv6 address of who has this one of IPv4.
+pub fn ipv6([a, b, c, d]: [u8; 4]) -> Ipv6Addr {
+    let [a, b, c, d] = [a, b, c, d].map(u16::from);
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, a, b, c, d)
+}
+
 fn place(
     world: &mut World,
     name: &str,
@@ -278,6 +294,9 @@ fn place(
     inner: [u8; 4],
 ) -> HostId {
     let internet = world.internet();
+    if place == Place::Ipv6Only {
+        return world.host_at(name, internet, ipv6(outer));
+    }
     match place.gateway(outer) {
         None => world.host_at(name, internet, outer),
         Some(mut gateway) => {
@@ -290,17 +309,20 @@ fn place(
 
 fn settings(name: &str, place: Place) -> Settings {
     let [a, b, c, d] = PROXY;
-    let proxy = format!("{a}.{b}.{c}.{d}");
+    let domain = format!("{a}.{b}.{c}.{d}");
+    let (proxy, stun) = match place {
+        Place::Ipv6Only => (format!("[{}]", ipv6(PROXY)), format!("[{}]", ipv6(STUN))),
+        _ => (domain.clone(), STUN.map(|byte| byte.to_string()).join(".")),
+    };
     let transport = match place {
         Place::UdpEaten => ";transport=tcp",
         Place::WebOnly => ":443;transport=tcp",
         _ => "",
     };
-    let [e, f, g, h] = STUN;
     Settings {
-        aor: format!("sip:{name}@{proxy}"),
+        aor: format!("sip:{name}@{domain}"),
         proxy: Some(format!("sip:{proxy}{transport}")),
-        stun_servers: vec![format!("{e}.{f}.{g}.{h}")],
+        stun_servers: vec![stun],
         register: true,
         answer: AnswerWhen::After(Duration::from_secs(1)),
         duration: Some(Duration::from_secs(3)),

@@ -18,7 +18,7 @@ mod tls;
 mod watch;
 
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -217,7 +217,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         let mut sockets = Sockets::default();
         let tls = Tls::new(config.tls_ca.as_deref())?;
         let mut connections = Connections::new(inbox.clone(), named.clone(), tls);
-        let sip = bind_sip(&config, &mut sockets)?;
+        let sip = sockets.bind_sip(&config.bind, config.default_port)?;
         Sounds::check(&config.sound)?;
         let mut seed = [0; 32];
         SysRng
@@ -547,25 +547,4 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         };
         tokio::join!(connections, self.ports.finish());
     }
-}
-
-/// Binds the SIP sockets.
-fn bind_sip(config: &DriverConfig, sockets: &mut Sockets) -> Result<Vec<SocketAddr>, DriverError> {
-    let everywhere = BindAddress {
-        ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        port: None,
-    };
-    let wanted = if config.bind.is_empty() {
-        std::slice::from_ref(&everywhere)
-    } else {
-        &config.bind
-    };
-    let bind = |wanted: &BindAddress| {
-        let port = wanted.port.unwrap_or(config.default_port);
-        let address = SocketAddr::new(wanted.ip, port);
-        sockets
-            .bind(address)
-            .map_err(|error| DriverError::bind(address, &error))
-    };
-    wanted.iter().map(bind).collect()
 }

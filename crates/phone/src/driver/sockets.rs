@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::UdpSocket;
 
 use super::interfaces::scope_of;
+use super::{BindAddress, DriverError};
 
 /// Room for about a second of everything that a call can bring, even if this program sleeps; the
 /// system gives what its limits allow.
@@ -66,6 +67,35 @@ impl Sockets {
         };
         self.open.insert(local, socket);
         Ok(local)
+    }
+
+    /// Binds the SIP sockets: where the user says, else one of each address family that there is.
+    pub(super) fn bind_sip(
+        &mut self,
+        wanted: &[BindAddress],
+        default_port: u16,
+    ) -> Result<Vec<SocketAddr>, DriverError> {
+        let mut bind = |ip: IpAddr, port: Option<u16>| {
+            let address = SocketAddr::new(ip, port.unwrap_or(default_port));
+            self.bind(address).map_err(|error| (address, error))
+        };
+        let failed = |(address, error): (_, std::io::Error)| DriverError::bind(address, &error);
+        if !wanted.is_empty() {
+            let bound = wanted.iter().map(|wanted| bind(wanted.ip, wanted.port));
+            return bound.map(|bound| bound.map_err(failed)).collect();
+        }
+        let ipv4 = bind(Ipv4Addr::UNSPECIFIED.into(), None);
+        let ipv6 = bind(Ipv6Addr::UNSPECIFIED.into(), None);
+        match (ipv4, ipv6) {
+            (Ok(ipv4), Ok(ipv6)) => Ok(vec![ipv4, ipv6]),
+            // A kernel without the other family. A port that somebody else has is another matter.
+            (Ok(one), Err((_, error))) | (Err((_, error)), Ok(one))
+                if error.kind() != ErrorKind::AddrInUse =>
+            {
+                Ok(vec![one])
+            }
+            (Err(error), _) | (_, Err(error)) => Err(failed(error)),
+        }
     }
 
     /// Binds a socket to any port of an address.
@@ -184,6 +214,36 @@ mod tests {
             assert_eq!((&buffer[..size], from), (&expected[..], a));
         }
         assert!(matches!(sockets.receive(b, &mut buffer), Received::Empty));
+    }
+
+    /// A phone that is told nothing speaks every address family that the kernel has; what the user
+    /// names is all there is.
+    #[tokio::test]
+    async fn sip_is_bound_for_both_address_families() {
+        let has_ipv6 = std::net::UdpSocket::bind("[::]:0").is_ok();
+        let mut sockets = Sockets::default();
+        let bound = sockets.bind_sip(&[], 0).unwrap();
+        let families: Vec<bool> = bound.iter().map(SocketAddr::is_ipv6).collect();
+        assert_eq!(
+            families,
+            if has_ipv6 {
+                vec![false, true]
+            } else {
+                vec![false]
+            }
+        );
+        let named = BindAddress {
+            ip: loopback(),
+            port: None,
+        };
+        let bound = sockets.bind_sip(&[named], 0).unwrap();
+        assert_eq!(bound.len(), 1);
+        let taken = BindAddress {
+            port: Some(bound[0].port()),
+            ..named
+        };
+        let error = sockets.bind_sip(&[taken], 0).unwrap_err();
+        assert!(matches!(error, DriverError::PortInUse(port) if port == bound[0]));
     }
 
     /// Candidates name no link: what such a socket sends and gets has addresses without one.

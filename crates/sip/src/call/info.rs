@@ -24,9 +24,13 @@ pub(crate) struct Infos(BTreeMap<String, Trickling>);
 enum Trickling {
     /// Nothing is under way.
     Idle,
-    /// An INFO waits for its answer; what the next one is to carry. One at a time, so that none
-    /// overtakes another (RFC 3261 section 12.2.2 would refuse the later one).
-    Underway { next: Option<Vec<u8>> },
+    /// So many INFOs and PRACKs wait for their answers; what the next INFO is to carry. One at a
+    /// time, since a proxy may let one overtake another, and RFC 3261 section 12.2.2 has the one
+    /// that comes later refused: a PRACK that is lost so holds the call up.
+    Underway {
+        requests: usize,
+        next: Option<Vec<u8>>,
+    },
     /// The peer takes none after all.
     Refused,
 }
@@ -78,7 +82,7 @@ impl Endpoint {
             return Err(CommandRefused::UnknownDialog);
         }
         match self.trickling(dialog) {
-            Some(Trickling::Underway { next }) => {
+            Some(Trickling::Underway { next, .. }) => {
                 *next = Some(fragment);
                 Ok(())
             }
@@ -107,13 +111,49 @@ impl Endpoint {
             .push(HeaderName::ContentDisposition, "Info-Package");
         info.headers.push(HeaderName::ContentType, FRAGMENT);
         info.body = fragment;
-        if let Some(trickling) = self.trickling(id) {
-            *trickling = Trickling::Underway { next: None };
-        }
+        self.expect_answer(id);
         let purpose = Purpose::Info(id.clone());
         self.authorize(&purpose, &mut info);
         let key = self.client_key(&Method::Info);
         self.start_client(now, key, purpose, hop, info, Attempts::default());
+    }
+
+    /// An INFO or a PRACK goes out.
+    pub(super) fn expect_answer(&mut self, id: &DialogId) {
+        match self.trickling(id) {
+            Some(Trickling::Underway { requests, .. }) => *requests += 1,
+            Some(idle @ Trickling::Idle) => {
+                *idle = Trickling::Underway {
+                    requests: 1,
+                    next: None,
+                };
+            }
+            Some(Trickling::Refused) | None => {}
+        }
+    }
+
+    /// One has its answer, or will never have it: what waited for it follows.
+    fn answered(&mut self, now: Instant, id: &DialogId) {
+        let Some(trickling) = self.trickling(id) else {
+            return;
+        };
+        if let Trickling::Underway { requests, next } = trickling {
+            *requests = requests.saturating_sub(1);
+            if *requests > 0 {
+                return;
+            }
+            let next = next.take();
+            *trickling = Trickling::Idle;
+            if let Some(fragment) = next {
+                self.send_info(now, id, fragment);
+            }
+        }
+    }
+
+    pub(crate) fn prack_outcome(&mut self, now: Instant, id: &DialogId, outcome: &Outcome) {
+        if !matches!(outcome, Outcome::Response(response) if response.status.is_provisional()) {
+            self.answered(now, id);
+        }
     }
 
     /// The way to a peer whose Contact is behind a NAT and that no proxy speaks for.
@@ -138,21 +178,10 @@ impl Endpoint {
             }
             Outcome::TimedOut | Outcome::Failed(_) => false,
         };
-        let Some(trickling) = self.trickling(id) else {
-            return;
-        };
-        let after = if refused {
-            Trickling::Refused
-        } else {
-            Trickling::Idle
-        };
-        if let Trickling::Underway {
-            next: Some(fragment),
-        } = std::mem::replace(trickling, after)
-            && !refused
-        {
-            self.send_info(now, id, fragment);
+        if refused && let Some(trickling) = self.trickling(id) {
+            *trickling = Trickling::Refused;
         }
+        self.answered(now, id);
     }
 
     /// The peer's INFO. One without a package is as it was before there were any: an empty one is

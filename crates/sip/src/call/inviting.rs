@@ -377,6 +377,7 @@ impl Endpoint {
         let hop = Self::dialog_hop(dialog, None);
         let rack = RAck { rseq, cseq };
         prack.headers.push(HeaderName::RAck, rack.to_string());
+        self.expect_answer(&id);
         let purpose = Purpose::Prack(id);
         self.authorize(&purpose, &mut prack);
         let key = self.client_key(&Method::Prack);

@@ -219,7 +219,8 @@ impl Endpoint {
                 }
                 _ => {}
             },
-            Purpose::Nobody | Purpose::Ahead { .. } | Purpose::Prack(_) => {}
+            Purpose::Nobody | Purpose::Ahead { .. } => {}
+            Purpose::Prack(dialog) => self.prack_outcome(now, &dialog, &outcome),
             Purpose::Bye(dialog) => self.bye_outcome(&dialog, &outcome),
             Purpose::Reinvite(dialog) => {
                 self.reinvite_outcome(now, &dialog, key, request, outcome);

@@ -20,6 +20,8 @@ fn early(wire: &mut Wire) -> (DialogId, DialogId) {
     wire.wait(1, |event| {
         matches!(event, SipEvent::Pracked { .. }).then_some(())
     });
+    // An INFO waits for the answer to the PRACK.
+    wire.run_for(100);
     (alice, bobs(wire, bob))
 }
 
@@ -102,6 +104,30 @@ fn a_lost_info_is_repeated_and_handed_over_once_and_the_next_waits_for_it() {
         wire.events(1).is_empty(),
         "a repetition is handed over to nobody"
     );
+}
+
+/// A proxy with several workers may let the INFO overtake the PRACK, which the callee has to refuse
+/// then (RFC 3261 section 12.2.2); the 183 would never be acknowledged.
+#[test]
+fn an_info_waits_for_the_prack() {
+    let mut wire = Wire::pair();
+    let (_, bob) = wire.call();
+    wire.with(1, |e, now| {
+        e.progress(now, bob, b"answer".to_vec(), IcePeer::Full)
+    })
+    .unwrap();
+    wire.lose_first("PRACK", 1);
+    let alice = wire.wait(0, |event| match event {
+        SipEvent::Progress { dialog, .. } => Some(dialog.clone()),
+        _ => None,
+    });
+    trickle(&mut wire, 0, &alice, b"one");
+    trickle(&mut wire, 0, &alice, b"one two");
+    wire.run_for(300);
+    assert_eq!(wire.sent(0, "INFO").len(), 0, "the PRACK was lost");
+    assert_eq!(trickled(&mut wire, 1), b"one two");
+    assert_eq!(wire.sent(0, "PRACK").len(), 2);
+    assert_eq!(wire.sent(0, "INFO").len(), 1);
 }
 
 #[test]

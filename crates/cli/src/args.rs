@@ -17,6 +17,8 @@ Examples:
   ringtrue call sip:bob@example.org --aor sip:alice@example.org --stun stun.example.org
   ringtrue listen --answer auto --audio-in hello.wav --audio-out said.wav --once --json
   ringtrue call sip:bob@192.0.2.7 --audio-in tone:440 --audio-out null --duration 10
+  ringtrue call sip:bob@example.org --aor sip:alice@example.org \\
+      --turn turn:turn.example.org --turn turns:turn.example.org:443
 
 Exit status:
   0    the call took place and ended in order (listen: also on SIGINT or SIGTERM)
@@ -124,23 +126,25 @@ pub struct PhoneArgs {
     /// The name to authenticate as; the password comes from the settings or RINGTRUE_PASSWORD
     #[arg(long, value_name = "NAME")]
     pub auth_user: Option<String>,
-    /// An address of this host to use, and no others; may repeat. Port 5060 for listen, any for
-    /// call. A loopback address is used for media only when it is named here
+    /// An address of this host to use, and no others; may repeat [default: all, of IPv4 and IPv6].
+    /// Port 5060 for listen, any for call. A loopback address is used for media only when it is
+    /// named here
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_bind)]
     pub bind: Vec<BindAddress>,
     /// A STUN server; may repeat
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host_port)]
     pub stun: Vec<String>,
     /// A TURN server, which relays where no direct path exists; may repeat, also for several
-    /// transports (udp, tcp or tls) of one server. Without USER, the name to authenticate as. The
-    /// password comes from the settings or RINGTRUE_TURN_PASSWORD
+    /// transports (udp, tcp or tls; turns: is tls) of one server. Port 3478, for tls 5349. Without
+    /// USER, the name to authenticate as. The password comes from the settings or
+    /// RINGTRUE_TURN_PASSWORD
     #[arg(
         long,
-        value_name = "turn:[USER@]HOST[:PORT][?transport=udp|tcp|tls]",
+        value_name = "turn[s]:[USER@]HOST[:PORT][?transport=udp|tcp|tls]",
         value_parser = parse_turn
     )]
     pub turn: Vec<TurnUri>,
-    /// Certificates in PEM form that TLS trusts beside the public roots
+    /// Certificates in PEM form that TLS (to TURN servers) trusts beside the public roots
     #[arg(long, value_name = "FILE.pem")]
     pub tls_ca: Option<PathBuf>,
     /// Use relayed addresses only, so that the peer learns none of this host's; needs a TURN server

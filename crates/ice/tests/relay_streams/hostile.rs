@@ -81,7 +81,8 @@ fn indication(dice: &mut Dice) -> Vec<u8> {
     let id = TransactionId::from(u128::from(dice.number()));
     let kind = MessageType::from_bytes(&[0x00, 0x17]).expect("a Data indication");
     let mut out = Message::builder(kind, id, MessageWriteVec::new());
-    let peer = XorMappedAddress::new(addr(*dice.pick(&[BOB, BOB_6, "198.18.0.1:9"])), id);
+    let peer = *dice.pick(&[BOB, BOB_6, "198.18.0.1:9"]);
+    let peer = XorMappedAddress::new(addr(peer), id);
     add(&mut out, XOR_PEER_ADDRESS, &peer.to_raw().value);
     let length = dice.below(1500);
     add(&mut out, DATA, &dice.bytes(length));

@@ -110,6 +110,8 @@ pub struct Gatherer {
     bases: Vec<Base>,
     listeners: Vec<Base>,
     questions: Vec<Question>,
+    /// Bases and servers that never answered them, though others did.
+    silent: Vec<(SocketAddr, SocketAddr)>,
     relays: Vec<Relay>,
     mapped: Mapped,
     relayed: VecDeque<Relayed>,
@@ -139,6 +141,7 @@ impl Gatherer {
             bases,
             listeners: Vec::new(),
             questions,
+            silent: Vec::new(),
             relays,
             mapped: Mapped::default(),
             relayed: VecDeque::new(),
@@ -170,12 +173,13 @@ impl Gatherer {
     }
 
     fn finish_if_settled(&mut self) {
-        self.finished |= self.is_settled();
+        self.finished |= self.is_settled_enough();
     }
 
     /// A path is selected: the bindings at the STUN servers are kept no longer. Allocations are,
     /// because the peer may still send by them.
     pub fn path_selected(&mut self) {
+        self.note_silence(self.finished);
         self.finished = true;
         self.questions.clear();
     }

@@ -9,6 +9,9 @@ use ringtrue_phone::settings::TurnTransport;
 use ringtrue_phone::{EventKind, Settings};
 
 use crate::stage::{Place, Setup, Stage, WEB, add_turn, with_turn};
+use crate::talk::{
+    assert_ends_in_order, assert_no_gap, gaps, restart, selections, talking_as_set_up,
+};
 
 /// The server in every way that there is, and no TCP to the peer itself.
 fn every_way(settings: &mut Settings) {
@@ -123,5 +126,53 @@ fn allocations_are_given_back() {
     assert!(stage.allocations.load(Ordering::Relaxed) > 0);
     stage.run(17);
     assert_eq!(stage.outcome().unwrap().1, Outcome::Completed);
+    assert_eq!(stage.allocations.load(Ordering::Relaxed), 0);
+}
+
+/// Alice's call by TLS, which goes on until somebody hangs up.
+fn talking_by_tls() -> Stage {
+    talking_as_set_up(Setup {
+        alices: |settings| {
+            every_way_in_time(settings);
+            settings.duration = None;
+        },
+        bobs: |settings| settings.duration = None,
+        ..Setup::between(Place::WebOnly, Place::PortRestricted)
+    })
+}
+
+/// Candidates are gathered anew, but the connection and the allocation in use stay.
+#[test]
+fn a_restart_keeps_the_connection_in_use() {
+    for by_alice in [true, false] {
+        let mut stage = talking_by_tls();
+        let since = stage.simulation.now();
+        assert_eq!(stage.allocations.load(Ordering::Relaxed), 1);
+        let host = if by_alice { stage.alice } else { stage.bob };
+        restart(&mut stage, host);
+        stage.run(40);
+        assert_eq!(selections(stage.alice()), 2, "{}", stage.story());
+        assert_eq!(stage.allocations.load(Ordering::Relaxed), 1);
+        assert_no_gap(&stage, since);
+        assert_ends_in_order(&mut stage);
+        assert_eq!(stage.allocations.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// The TURN server starts anew and takes its connections with it: another one, and a restart of ICE
+/// by it, bring the call back.
+#[test]
+fn a_turn_server_that_restarts_is_reached_again() {
+    let mut stage = talking_by_tls();
+    let at = stage.simulation.now();
+    stage.turn_reboots.fetch_add(1, Ordering::Relaxed);
+    stage.run(20);
+    println!("gaps: {:?}", gaps(&stage, at));
+    // A connection, a stale nonce and an allocation: four round trips of 50 ms to the server; then
+    // two between the phones, and 300 ms.
+    let usable = at + Duration::from_millis(4 * 50);
+    assert_no_gap(&stage, usable + Duration::from_millis(500));
+    assert_eq!(stage.allocations.load(Ordering::Relaxed), 1);
+    assert_ends_in_order(&mut stage);
     assert_eq!(stage.allocations.load(Ordering::Relaxed), 0);
 }

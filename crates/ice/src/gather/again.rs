@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::questions::{Question, QuestionState, all_questions};
+use super::questions::{MOST_QUESTIONS, Question, QuestionState, all_questions};
 use super::{Base, GatherConfig, Gatherer};
 use crate::turn::Relay;
 
@@ -15,7 +15,11 @@ impl Gatherer {
     /// that of its successor; one that was refused is asked for anew; those of other sockets are
     /// forgotten: their connections are closed, and the server's own clock ends the rest.
     pub fn gather_again(&mut self, now: Instant, config: GatherConfig, bases: Vec<Base>) {
+        self.note_silence(now >= self.patience_ends);
         self.questions = all_questions(&config.stun_servers, &bases, now);
+        for question in &mut self.questions {
+            question.hopeless = self.silent.contains(&question.pair());
+        }
         self.gather_relays_again(now, &config.turn_servers, &bases);
         self.mapped
             .keep(|address| bases.iter().any(|base| base.address == address));
@@ -26,6 +30,25 @@ impl Gatherer {
         self.finished = false;
         self.collect();
         self.finish_if_settled();
+    }
+
+    /// Notes who kept silent for the whole patience though others answered: a firewall that eats some
+    /// of what is sent shall not cost the patience at every restart.
+    pub(super) fn note_silence(&mut self, patience_is_over: bool) {
+        let others_answered = patience_is_over && self.is_answered();
+        for question in &self.questions {
+            let pair = question.pair();
+            if !question.is_asking() {
+                self.silent.retain(|silent| *silent != pair);
+            } else if others_answered && !self.silent.contains(&pair) {
+                self.silent.push(pair);
+            }
+        }
+        let excess = self.silent.len().saturating_sub(MOST_QUESTIONS);
+        self.silent.drain(..excess);
+        for relay in &mut self.relays {
+            relay.despair(others_answered);
+        }
     }
 
     /// Whether any server has answered since gathering began, so that the network carries

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::questions::QuestionState;
+use super::questions::Question;
 use super::{Gatherer, KEEPALIVE};
 use crate::turn::Relay;
 
@@ -14,10 +14,21 @@ impl Gatherer {
     /// Whether every server has answered, refused or been given up: [`Self::gathered`] is all that
     /// there will be. [`Self::is_finished`] is true without it when the patience is over.
     pub fn is_settled(&self) -> bool {
-        let asking = |state: QuestionState| matches!(state, QuestionState::Asking { .. });
-        !self.questions.iter().any(|question| asking(question.state))
+        !self.questions.iter().any(Question::is_asking)
             && self.relays.iter().all(Relay::is_settled)
             && self.mapped.is_settled()
+    }
+
+    /// Whether those have who are waited for: not who kept silent the last time, when others
+    /// answered.
+    pub(super) fn is_settled_enough(&self) -> bool {
+        let mut questions = self.questions.iter();
+        let mut relays = self.relays.iter();
+        self.is_settled()
+            || self.is_answered()
+                && !questions.any(|question| question.is_asking() && !question.hopeless)
+                && relays.all(|relay| relay.is_settled() || relay.is_hopeless())
+                && self.mapped.is_settled()
     }
 
     /// When a server that has not answered is asked again: after as long a time as it has kept

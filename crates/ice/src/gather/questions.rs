@@ -18,6 +18,8 @@ pub(super) struct Question {
     pub(super) server: SocketAddr,
     pub(super) sent: VecDeque<TransactionId>,
     pub(super) state: QuestionState,
+    /// Whether it had no answer the last time, when others had.
+    pub(super) hopeless: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +45,23 @@ pub(super) fn all_questions(servers: &[SocketAddr], bases: &[Base], now: Instant
                 server: *server,
                 sent: VecDeque::new(),
                 state: QuestionState::Asking { at: now },
+                hopeless: false,
             });
         }
     }
     questions.truncate(MOST_QUESTIONS);
     questions
+}
+
+impl Question {
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.state, QuestionState::Asking { .. })
+    }
+
+    /// Who asks whom.
+    pub(super) fn pair(&self) -> (SocketAddr, SocketAddr) {
+        (self.base.address, self.server)
+    }
 }
 
 impl Gatherer {

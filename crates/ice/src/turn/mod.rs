@@ -91,6 +91,8 @@ pub(crate) struct Relay {
     verified: bool,
     /// Whether peers may know it.
     told: bool,
+    /// Whether the server was silent the last time, when others were not.
+    hopeless: bool,
     mapped: Option<SocketAddr>,
     pending: Vec<Pending>,
     peers: Vec<Peer>,
@@ -122,6 +124,7 @@ impl Relay {
             names: Names::default(),
             verified: false,
             told: false,
+            hopeless: false,
             mapped: None,
             pending: Vec::new(),
             peers: Vec::new(),

@@ -49,6 +49,18 @@ impl Relay {
         }
     }
 
+    /// Candidates are gathered again. A server that has never answered, though others did, is not
+    /// waited for any more.
+    pub(crate) fn despair(&mut self, others_answered: bool) {
+        let silent = !self.names.is_known() && !self.is_settled();
+        self.hopeless = silent && (self.hopeless || others_answered);
+    }
+
+    /// Whether it is not waited for.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.hopeless
+    }
+
     /// Whether a connection brings no answers any more.
     fn is_stuck(&self, now: Instant) -> bool {
         let mut pending = self.pending.iter();

@@ -199,6 +199,43 @@ fn a_restart_keeps_the_connection() {
     assert_ne!(stage.of(CandidateType::Relayed), relayed);
 }
 
+/// A firewall that eats what goes to some servers costs the patience once, not at every restart.
+/// Where nobody answers, everybody is waited for.
+#[test]
+fn who_was_silent_is_not_waited_for_again() {
+    let mut silent = at(3478, TurnTransport::Udp);
+    silent.address = addr("198.51.100.9:3478");
+    let servers = vec![silent, at(3478, TurnTransport::Udp)];
+    let mut stage = Stage::new(|nat| nat, server(), servers.clone());
+    let gather = |stage: &mut Stage, took: u64| {
+        stage.run(ms(took - 1));
+        assert!(!stage.gatherer.is_finished(), "before {took} ms");
+        stage.run(ms(1));
+        assert!(stage.gatherer.is_finished(), "after {took} ms");
+    };
+    let again = |stage: &mut Stage| {
+        let bases = vec![stage::base(stage::RTP)];
+        let now = stage.world.now();
+        let config = stage::config(servers.clone());
+        stage.gatherer.gather_again(now, config, bases);
+    };
+    gather(&mut stage, 500);
+    // One round trip to the server that answers.
+    again(&mut stage);
+    gather(&mut stage, 40);
+    stage.run(Duration::from_secs(5));
+    let (alice, turn) = (stage.alice, stage.turn);
+    stage.world.black_hole_between(alice, turn);
+    again(&mut stage);
+    gather(&mut stage, 500);
+    again(&mut stage);
+    gather(&mut stage, 500);
+    stage.world.heal();
+    again(&mut stage);
+    gather(&mut stage, 40);
+    assert_eq!(stage.of(CandidateType::Relayed).len(), 1);
+}
+
 /// What an old session sends from addresses that are no more still finds its way, and what
 /// the restarted session offers are the addresses that the allocation has.
 #[test]

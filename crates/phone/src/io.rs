@@ -122,7 +122,7 @@ pub enum Output {
     StreamPacket {
         /// The connection.
         connection: Connection,
-        /// The packet, with its length before it (RFC 4571).
+        /// The packet, with its length before it (RFC 4571), or wrapped for a TURN server.
         payload: Vec<u8>,
     },
     /// Close a connection.

@@ -290,7 +290,10 @@ impl Gatherer {
                         self.out.push_back(Transmit { base, to, payload });
                     }
                     Outbound::Stream(wish) => {
-                        let sending = matches!(wish, TurnStreamWish::Send { .. });
+                        let sending = matches!(
+                            wish,
+                            TurnStreamWish::Send { .. } | TurnStreamWish::SendPacket { .. }
+                        );
                         if !sending || self.stream_wishes.len() < MOST_WISHES {
                             self.stream_wishes.push_back(wish);
                         }

@@ -25,7 +25,7 @@ use self::names::Names;
 use self::peers::{Channel, Peer};
 use self::requests::Pending;
 pub use self::server::{TurnServer, TurnTransport};
-use self::stream::Way;
+use self::stream::{Content, Way};
 pub use self::stream::{TurnStream, TurnStreamWish};
 use crate::gather::Base;
 use crate::seed::Randomness;
@@ -252,11 +252,11 @@ impl Relay {
     }
 
     /// A message to the server; dropped as by a network where it cannot go.
-    fn push(&mut self, payload: Vec<u8>) {
+    fn push(&mut self, payload: Vec<u8>, content: Content) {
         if self.out.len() >= MOST_OUT {
             return;
         }
-        if let Some(out) = self.way.wrap(payload) {
+        if let Some(out) = self.way.wrap(payload, content) {
             self.out.push_back(out);
         }
     }
@@ -334,7 +334,7 @@ impl Relay {
             self.keepalive = now + KEEPALIVE;
             let id = TransactionId(randomness.transaction_id());
             if let Some(payload) = message::keepalive(id) {
-                self.push(payload);
+                self.push(payload, Content::Request);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::message::{self, LAST_CHANNEL, Wish};
+use super::stream::Content;
 use super::{KEEPALIVE, Relay, State};
 use crate::classify::{PacketKind, classify};
 use crate::seed::Randomness;
@@ -69,7 +70,7 @@ impl Relay {
         };
         if let Some(wrapped) = wrapped {
             self.keepalive = now + KEEPALIVE;
-            self.push(wrapped);
+            self.push(wrapped, Content::Packet);
         }
     }
 

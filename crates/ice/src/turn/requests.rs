@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::credentials::Challenge;
 use super::message::{self, Families, Wish};
-use super::stream::Way;
+use super::stream::{Content, Way};
 use super::{KEEPALIVE, MOST_ALLOCATIONS, Relay, State, refresh_after};
 use crate::seed::Randomness;
 use crate::stun::TransactionId;
@@ -73,7 +73,7 @@ impl Relay {
             Way::Datagrams => (self.rto, 1),
             _ => (STREAM_PATIENCE, MOST_SENDINGS),
         };
-        self.push(payload.clone());
+        self.push(payload.clone(), Content::Request);
         self.pending.push(Pending {
             ids: VecDeque::from([id]),
             wish,
@@ -258,7 +258,7 @@ impl Relay {
             pending.sendings += 1;
             pending.interval *= 2;
             pending.at = now + pending.interval;
-            self.push(pending.payload.clone());
+            self.push(pending.payload.clone(), Content::Request);
             self.pending.push(pending);
         }
         if self.state == State::Closed {

@@ -30,11 +30,19 @@ pub enum TurnStreamWish {
         /// The host name or address that the server's certificate must be good for; none: no TLS.
         tls: Option<String>,
     },
-    /// Send bytes.
+    /// Send a request to the server.
     Send {
         /// The connection.
         stream: TurnStream,
         /// The bytes.
+        payload: Vec<u8>,
+    },
+    /// Send a packet to a peer: all of it or, while the connection is too slow for what it is
+    /// given, nothing.
+    SendPacket {
+        /// The connection.
+        stream: TurnStream,
+        /// The packet, wrapped.
         payload: Vec<u8>,
     },
     /// Close one. Nothing more is expected of it.
@@ -42,6 +50,15 @@ pub enum TurnStreamWish {
         /// The connection.
         stream: TurnStream,
     },
+}
+
+/// What a message to the server holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A word to the server.
+    Request,
+    /// A packet to a peer, which is worth nothing if it comes late.
+    Packet,
 }
 
 /// The way to the server.
@@ -73,15 +90,17 @@ impl Way {
     }
 
     /// A message as it leaves; none where it cannot.
-    pub(super) fn wrap(&self, payload: Vec<u8>) -> Option<Outbound> {
-        match self {
-            Self::Datagrams => Some(Outbound::Datagram(payload)),
-            Self::Connected { stream, .. } => Some(Outbound::Stream(TurnStreamWish::Send {
-                stream: *stream,
-                payload: padded(payload),
-            })),
-            Self::Apart | Self::Connecting { .. } => None,
-        }
+    pub(super) fn wrap(&self, payload: Vec<u8>, content: Content) -> Option<Outbound> {
+        let stream = match self {
+            Self::Datagrams => return Some(Outbound::Datagram(payload)),
+            Self::Connected { stream, .. } => *stream,
+            Self::Apart | Self::Connecting { .. } => return None,
+        };
+        let payload = padded(payload);
+        Some(Outbound::Stream(match content {
+            Content::Request => TurnStreamWish::Send { stream, payload },
+            Content::Packet => TurnStreamWish::SendPacket { stream, payload },
+        }))
     }
 
     pub(super) fn connecting_until(&self) -> Option<Instant> {

@@ -39,6 +39,7 @@ fn tcp_is_used_where_udp_is_eaten_and_tls_where_only_the_web_passes() {
         }
         let sent: Vec<_> = (0..6).map(|length| (relayed[0], rtp(length))).collect();
         assert_eq!(stage.at_bob[start..], sent);
+        assert_eq!(stage.packets, 6, "none of the requests among them");
         for length in [0, 1, 1200] {
             let (bob, to) = (stage.bob, relayed[0]);
             stage.world.send_udp(bob, addr(BOB), to, rtp(length));

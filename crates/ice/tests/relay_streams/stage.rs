@@ -83,6 +83,8 @@ pub struct Stage {
     pub reboots: Arc<AtomicUsize>,
     /// What comes on connections is lost.
     pub deaf: bool,
+    /// How many packets went by connections, which a slow one may lose.
+    pub packets: usize,
     /// What the server has sent on connections, and what it was sent in any way.
     pub heard: Vec<Vec<u8>>,
     pub requests_sent: Vec<Vec<u8>>,
@@ -130,6 +132,7 @@ impl Stage {
             requests,
             reboots,
             deaf: false,
+            packets: 0,
             heard: Vec::new(),
             requests_sent: Vec::new(),
             at_bob: Vec::new(),
@@ -219,6 +222,8 @@ impl Stage {
         }
         while let Some(wish) = self.gatherer.poll_stream() {
             count += 1;
+            let is_packet = matches!(wish, TurnStreamWish::SendPacket { .. });
+            self.packets += usize::from(is_packet);
             let known = |wanted: TurnStream| {
                 let found = self.streams.iter().find(|(own, _)| *own == wanted);
                 found.expect("it was opened").1
@@ -242,7 +247,8 @@ impl Stage {
                     });
                     self.world.fulfil(self.alice, &mut out);
                 }
-                TurnStreamWish::Send { stream, payload } => {
+                TurnStreamWish::Send { stream, payload }
+                | TurnStreamWish::SendPacket { stream, payload } => {
                     assert_eq!(payload.len() % 4, 0, "RFC 8656 section 12.5");
                     self.requests_sent.push(payload.clone());
                     self.world.send_stream(self.alice, known(stream), payload);

@@ -112,6 +112,14 @@ impl Keeper {
                         });
                     }
                 }
+                TurnStreamWish::SendPacket { stream, payload } => {
+                    if let Some(connection) = self.connection(stream) {
+                        desk.out(Output::StreamPacket {
+                            connection,
+                            payload,
+                        });
+                    }
+                }
                 TurnStreamWish::Close { stream } => {
                     if let Some(connection) = self.connection(stream) {
                         self.streams.retain(|(own, _)| *own != stream);

@@ -153,6 +153,12 @@ impl Candidates {
         )
     }
 
+    /// What the pairs of two components have in common that go the same way.
+    fn way(&self, pair: &CandidatePair) -> (IpAddr, IpAddr) {
+        let (local, remote) = (self.local(pair.local), self.remote(pair.remote));
+        (local.base.ip(), remote.address.ip())
+    }
+
     fn kind(&self, pair: &CandidatePair) -> PairKind {
         let (local, remote) = (self.local(pair.local), self.remote(pair.remote));
         PairKind {
@@ -291,6 +297,7 @@ impl Checklist {
             priority: candidates.priority(role, local, remote),
             state,
             leads: false,
+            heard: None,
             nominated_by_peer: false,
         });
         self.sort();
@@ -526,7 +533,12 @@ impl Checklist {
             .iter()
             .filter(|pair| !pair.protocol.is_tcp())
             .filter(|pair| of(pair))
-            .filter(|pair| best(pair.component).is_none_or(|best| pair.priority > best))
+            .filter(|pair| {
+                // What the peer has nominated is to be followed, however good it is.
+                let matters =
+                    |best| pair.priority > best || (pair.nominated_by_peer && best < u64::MAX);
+                best(pair.component).is_none_or(matters)
+            })
             .filter_map(|pair| match pair.state {
                 PairState::InProgress { latest, .. } => {
                     let relayed = CandidateType::Relayed;
@@ -545,13 +557,38 @@ impl Checklist {
             .min()
     }
 
-    /// RFC 8445 section 7.2.5.3.3: a success unfreezes every pair of the same foundation.
+    /// Since when an unfinished pair is checked; a Frozen one since one that it waits for is: what
+    /// leaves that unanswered would leave it unanswered too.
+    pub(super) fn begun(&self, candidates: &Candidates, pair: &CandidatePair) -> Option<Instant> {
+        let since = |pair: &CandidatePair| match pair.state {
+            PairState::InProgress { since, .. } => Some(since),
+            _ => None,
+        };
+        if pair.state != PairState::Frozen {
+            return since(pair);
+        }
+        let foundation = candidates.foundation(pair);
+        let alike = self.pairs.iter();
+        alike
+            .filter(|other| candidates.foundation(other) == foundation)
+            .filter_map(since)
+            .min()
+    }
+
+    /// RFC 8445 section 7.2.5.3.3: a success unfreezes every pair of the same foundation. So it does
+    /// those of the other component that go from the same address to the same address, and these are
+    /// next: a peer-reflexive candidate, a port of its NAT, has a foundation of its own.
     pub(super) fn unfreeze_like(&mut self, candidates: &Candidates, id: PairId) {
         let Some(pair) = self.get(id) else { return };
         let foundation = candidates.foundation(pair);
+        let (component, way) = (pair.component, candidates.way(pair));
         for other in &mut self.pairs {
-            if other.state == PairState::Frozen && candidates.foundation(other) == foundation {
+            let same_way = other.component != component && candidates.way(other) == way;
+            if other.state == PairState::Frozen
+                && (same_way || candidates.foundation(other) == foundation)
+            {
                 other.state = PairState::Waiting;
+                other.leads |= same_way;
             }
         }
     }

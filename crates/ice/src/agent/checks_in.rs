@@ -10,6 +10,14 @@ use crate::event::{IceEvent, Path, Role};
 
 /// Sources of the peer's checks that are remembered: a NAT may show several, not hundreds.
 const MOST_SOURCES: usize = 256;
+/// Ports of one host of the peer's that are learned from its checks at one socket. Behind a NAT that
+/// maps for each destination, one check reveals a port, and the next, from a port of ours that the
+/// peer has learned so, another.
+const MOST_PORTS: usize = 4;
+/// The peer's first check on a pair says that its side lets ours in, and triggers one at once. Its
+/// re-checks say nothing new until the answer is overdue: if each of them triggered another, they
+/// would take the slots of the pairs that wait for their first check (docs/deviations.md).
+const NO_NEWS: Duration = Duration::from_millis(100);
 /// RFC 8445 section 8.3.1: so long after completion, triggered checks are still sent.
 pub(super) const LATE_CHECKS: Duration = Duration::from_secs(3);
 /// After that so many of them may show that the peer has moved; whoever plays them again from
@@ -121,6 +129,9 @@ impl Agent {
         if known.is_some() {
             return known;
         }
+        if self.is_an_endless_reveal(request) {
+            return None;
+        }
         let count = self.candidates.remotes.len();
         self.candidates.add_remote(Candidate {
             // Different from all others: '#' is no ice-char, so no peer can have signalled it.
@@ -134,6 +145,29 @@ impl Agent {
             kind: CandidateType::PeerReflexive,
             related: None,
         })
+    }
+
+    /// Whether the peer's checks have come to this socket from so many ports of one address that more
+    /// lead nowhere: where both NATs map for each destination and filter for none, every check
+    /// reveals a new port to each side, no answer comes from where the check went, and this goes on
+    /// without end, at the cost of the pairs that might work. The peer names an address once for
+    /// each of its interfaces behind it.
+    fn is_an_endless_reveal(&self, request: &Arrived) -> bool {
+        // Whoever has moved is followed, so often.
+        if self.completed.is_some() {
+            return false;
+        }
+        let Path { base, remote, .. } = request.path;
+        let ports = self
+            .heard
+            .iter()
+            .filter(|heard| heard.base == base && heard.remote.ip() == remote.ip());
+        let named = self.candidates.remotes.iter().filter(|candidate| {
+            candidate.kind != CandidateType::PeerReflexive
+                && candidate.component == request.component
+                && candidate.address.ip() == remote.ip()
+        });
+        ports.count() > MOST_PORTS * (1 + named.count())
     }
 
     /// RFC 8445 sections 7.3.1.4 and 7.3.1.5: the triggered check, and the peer's nomination.
@@ -174,7 +208,22 @@ impl Agent {
         if nominates {
             self.peer_nominates(now, id);
         }
-        self.trigger_unless_succeeded(now, id);
+        if nominates || !self.is_no_news(now, id) {
+            self.trigger_unless_succeeded(now, id);
+        }
+    }
+
+    /// Whether the peer's check on this pair was preceded by another that a check of ours has
+    /// followed, not long ago.
+    fn is_no_news(&mut self, now: Instant, id: PairId) -> bool {
+        let Some(pair) = self.checklist.get_mut(id) else {
+            return true;
+        };
+        let heard = *pair.heard.get_or_insert(now);
+        match pair.state {
+            PairState::InProgress { latest, .. } => heard < latest && now < latest + NO_NEWS,
+            _ => false,
+        }
     }
 
     /// Long after the end of the checks the peer checks from an address that is new, or while the

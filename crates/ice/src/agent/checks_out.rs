@@ -73,6 +73,10 @@ impl Agent {
         if matches!(self.phase, Phase::GaveUp) {
             return consent;
         }
+        let nomination = self
+            .next_renomination()
+            .map(|(ready, pair)| (ready.max(self.next_slot), Work::Renomination(PairRef(pair))))
+            .filter(|(ready, _)| rechecks_left && *ready <= self.dense_ends);
         if let Some(pair) = self.checklist.next_ordinary(&self.candidates, false) {
             let mut ordinary = (self.next_slot, Work::Ordinary(PairRef(pair.id)));
             // A re-check of a pair that leads does not wait for all first checks of the others.
@@ -85,23 +89,19 @@ impl Agent {
                         (self.next_slot, Work::Recheck(PairRef(id)))
                     });
             }
-            // Consent that is due now comes first, a later one does not hold the check up.
-            return Some(match consent {
-                Some(consent) if consent.0 <= self.next_slot => consent,
-                _ => ordinary,
-            });
+            // What is due now comes first, what is due later does not hold the check up: consent, and
+            // a nomination that was lost, which a hundred first checks are not to delay.
+            let urgent = consent.into_iter().chain(nomination);
+            let due = urgent.into_iter().find(|(due, _)| *due <= self.next_slot);
+            return Some(due.unwrap_or(ordinary));
         }
         let pair = self
             .next_recheck(|_| true)
             .map(|(ready, pair)| (ready, Work::Recheck(PairRef(pair))));
-        let nomination = self
-            .next_renomination()
-            .map(|(ready, pair)| (ready, Work::Renomination(PairRef(pair))));
-        let recheck = [nomination, pair]
-            .into_iter()
-            .flatten()
+        let recheck = pair
             .map(|(ready, work)| (ready.max(self.next_slot), work))
             .filter(|(ready, _)| rechecks_left && *ready <= self.dense_ends);
+        let recheck = nomination.into_iter().chain(recheck);
         let open = self
             .checklist
             .next_ordinary(&self.candidates, true)
@@ -268,7 +268,11 @@ impl Agent {
             Purpose::Check | Purpose::Nomination if path.protocol.is_tcp() => {
                 request.sent(now, Duration::ZERO).reliable()
             }
-            Purpose::Check | Purpose::Nomination => request
+            // One at a time, on a way that is proven: the others are no reason to be slow.
+            Purpose::Nomination => request
+                .sent(now, Duration::ZERO)
+                .retransmitted(SMALLEST_RTO, bytes),
+            Purpose::Check => request
                 .sent(now, Duration::ZERO)
                 .retransmitted(self.rto(), bytes),
         });

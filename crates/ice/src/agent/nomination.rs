@@ -76,7 +76,8 @@ impl Agent {
     }
 
     /// Each direct pair has a second from its own first check on: one that only the peer's check
-    /// has revealed begins late. `None` when no such pair is unfinished.
+    /// has revealed begins late, and so does one of the last of a hundred. `None` when no such pair
+    /// is unfinished.
     fn direct_pairs_have_until(&self, component: ComponentId, by_udp: bool) -> Option<Instant> {
         let unfinished = self.checklist.iter().filter(|pair| {
             pair.component == component
@@ -85,11 +86,14 @@ impl Agent {
                 && self.candidates.local(pair.local).candidate.kind != CandidateType::Relayed
                 && self.candidates.remote(pair.remote).kind != CandidateType::Relayed
         });
-        let until = unfinished.map(|pair| match pair.state {
-            PairState::InProgress { since, .. } => since + LONGEST_WAIT,
-            _ => self.started + LONGEST_WAIT,
+        let pairs = u32::try_from(self.checklist.len()).unwrap_or(u32::MAX);
+        let first_checks = self.ta.saturating_mul(pairs) + self.dense_period.min(LONGEST_WAIT);
+        let last_call = self.started + LAST_CALL.max(first_checks + LONGEST_WAIT);
+        let until = unfinished.map(|pair| {
+            let begun = self.checklist.begun(&self.candidates, pair);
+            begun.map_or(last_call, |begun| begun + LONGEST_WAIT)
         });
-        Some(until.max()?.min(self.started + LAST_CALL))
+        Some(until.max()?.min(last_call))
     }
 
     /// Section 8.1.1: one and only one nomination for each component.

@@ -51,6 +51,8 @@ pub(super) struct CandidatePair {
     pub(super) state: PairState,
     /// The best pair of its types and address family: checked before the others.
     pub(super) leads: bool,
+    /// When the peer's first check on it came.
+    pub(super) heard: Option<Instant>,
     /// The controlling peer sent USE-CANDIDATE: our own check's success nominates the pair
     /// (section 7.3.1.5).
     pub(super) nominated_by_peer: bool,

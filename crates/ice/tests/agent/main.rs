@@ -7,6 +7,7 @@ mod stun;
 mod attacks;
 mod calls;
 mod consent;
+mod crowds;
 mod forks;
 mod hostile;
 mod moving;

@@ -92,6 +92,46 @@ fn component_2_is_frozen_until_component_1_of_its_foundation_succeeds() {
 }
 
 /// RFC 8445 section 6.1.4.2, step 2: a Frozen pair waits while its foundation is in progress.
+/// Component 1 works with a port that only a check has shown: component 2 tries that way next.
+#[test]
+fn component_2_follows_where_component_1_has_found_a_new_port() {
+    let (mut candidates, mut checklist) = form(locals(), remotes());
+    let rtcp = |pair: &CandidatePair| pair.component == ComponentId::Rtcp;
+    let frozen = |checklist: &Checklist| {
+        let pairs = checklist.iter().filter(|pair| rtcp(pair));
+        let frozen = pairs.filter(|pair| pair.state == PairState::Frozen);
+        frozen.map(|pair| pair.id).collect::<Vec<_>>()
+    };
+    let before = frozen(&checklist);
+    // Another port of the host that the last of them goes to.
+    let last = checklist.get(*before.last().unwrap()).unwrap();
+    let mut new = candidates.remote(last.remote).clone();
+    let way = candidates.way(last);
+    new.component = ComponentId::Rtp;
+    new.foundation = "#9".to_owned();
+    new.kind = CandidateType::PeerReflexive;
+    new.address.set_port(60_000);
+    let remote = candidates.add_remote(new).unwrap();
+    let local = candidates.locals.iter().position(|local| {
+        is_base(&local.candidate)
+            && local.base.ip() == way.0
+            && local.candidate.component == ComponentId::Rtp
+    });
+    let local = LocalIndex(local.unwrap());
+    let role = Role::Controlling;
+    let id = checklist.find_or_insert(&candidates, role, local, remote);
+    checklist.unfreeze_like(&candidates, id);
+    let after = frozen(&checklist);
+    let freed = before.iter().filter(|id| !after.contains(id));
+    let freed: Vec<_> = freed.filter_map(|id| checklist.get(*id)).collect();
+    assert!(!freed.is_empty());
+    assert!(
+        freed
+            .iter()
+            .all(|pair| pair.leads && candidates.way(pair) == way)
+    );
+}
+
 #[test]
 fn ordinary_checks_in_order() {
     let (candidates, mut checklist) = form(locals(), remotes());

@@ -310,8 +310,12 @@ fn random_worlds_come_from_their_seed_alone() {
         let random = RandomWorld::generate(seed);
         for peer in [&random.left, &random.right] {
             let addresses = random.world.addresses(peer.host);
-            assert_eq!(peer.addresses, addresses);
-            assert!((1..=3).contains(&addresses.len()), "{random:?}");
+            let mut preferred = peer.addresses.clone();
+            preferred.sort();
+            let mut addresses = addresses;
+            addresses.sort();
+            assert_eq!(preferred, addresses);
+            assert!((1..=20).contains(&addresses.len()), "{random:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Agents and worlds that are wrong on purpose, each in one way: the judge must notice.
 //!
 //! None of them needs a hook in the crate. They are what a wrong agent looks like from outside:
-//! a wrapper that withholds packets or claims a proof too early, or a world with a hole in it.
+//! a wrapper that withholds packets or candidates, mistakes them or claims a proof too early, or a
+//! world with a hole in it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,6 +17,14 @@ pub enum Mutant {
     ProofAfterOneDirection,
     /// A proof as soon as one's own check was answered.
     ProofWithoutThePeersRequest,
+    /// The other's relays are taken for the best of its candidates, so that they are nominated.
+    RelaysFirst,
+    /// Addresses of the other family than the first are forgotten.
+    OneFamily,
+    /// No stream is ever opened.
+    NoStreams,
+    /// No check goes by UDP where there are TCP candidates.
+    StreamsFirst,
 }
 
 type Pair = (SocketAddr, SocketAddr);
@@ -59,8 +68,7 @@ impl TriggeredChecks {
         if self.passed.contains(id) {
             return false;
         }
-        let gathering = self.signalled.is_empty();
-        let unknown = !gathering && !self.signalled.contains(&pair.1);
+        let unknown = !self.signalled.contains(&pair.1);
         if unknown || self.asked.remove(&pair) {
             self.withheld.insert(id.to_vec());
             return true;

@@ -1,26 +1,25 @@
 //! One world and what two agents make of it.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ringtrue_ice::{ComponentId, IceDescription, Path, Role, SessionConfig};
-use ringtrue_testnet::{
-    Behaviour, Delivery, HostId, RandomPeer, RandomWorld, Simulation, Stage, Verdict, World,
+use ringtrue_ice::{
+    ComponentId, IceDescription, Path, Role, SessionConfig, TurnServer, TurnTransport,
 };
+use ringtrue_testnet::{Behaviour, HostId, RandomPeer, RandomWorld, Simulation, World};
 
 use crate::attacker::Attacker;
-use crate::mutant::{Mutant, transaction_id};
-use crate::oracle::Oracle;
+use crate::mutant::Mutant;
+use crate::oracle::{Directness, Oracle, listeners};
 use crate::peer::{Log, Peer, Setup};
 
 const PORTS: [(ComponentId, u16); 2] = [(ComponentId::Rtp, 5004), (ComponentId::Rtcp, 5005)];
+/// Streams are for one component.
+const STREAM_PORT: u16 = 5006;
 /// Lost packets are sent again for so long, in worlds that lose any.
 const LOSSY_PATIENCE: Duration = Duration::from_secs(60);
-/// The product's patience.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// After both have settled something may still come too late, or go wrong.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
@@ -97,43 +96,6 @@ impl Plan {
     }
 }
 
-/// When new transactions began, as seen on the line.
-#[derive(Debug, Default)]
-struct Starts {
-    known: BTreeSet<Vec<u8>>,
-    last: Option<Instant>,
-    last_check: Option<Instant>,
-    /// The shortest time between two, of all and of checks alone.
-    shortest: Option<Duration>,
-    shortest_check: Option<Duration>,
-}
-
-impl Starts {
-    fn note(&mut self, now: Instant, id: &[u8], is_check: bool) {
-        if !self.known.insert(id.to_vec()) {
-            return;
-        }
-        let gap = |last: Option<Instant>, shortest: Option<Duration>| {
-            let gap = last.map(|last| now - last);
-            gap.into_iter().chain(shortest).min()
-        };
-        self.shortest = gap(self.last, self.shortest);
-        self.last = Some(now);
-        if is_check {
-            self.shortest_check = gap(self.last_check, self.shortest_check);
-            self.last_check = Some(now);
-        }
-    }
-}
-
-/// One peer at the end.
-#[derive(Debug)]
-pub struct PeerOutcome {
-    pub log: Log,
-    pub shortest_gap: Option<Duration>,
-    pub shortest_check_gap: Option<Duration>,
-}
-
 /// What came of it.
 #[derive(Debug)]
 pub struct Outcome {
@@ -142,24 +104,46 @@ pub struct Outcome {
     pub lossy: bool,
     /// One for each component.
     pub oracles: Vec<Oracle>,
-    pub peers: [PeerOutcome; 2],
+    pub peers: [Log; 2],
     /// The Ta that each must keep.
     pub ta: [Duration; 2],
-    /// How many interfaces each has.
-    pub interfaces: [usize; 2],
+    /// How many addresses each has.
+    pub addresses: [usize; 2],
     /// When both had begun to check.
     pub begun: Option<Instant>,
     /// Pairs of a base and one of the other's candidates, at the peer that has more of them.
     pub pairs: u32,
-    /// For each component: whether what each sends on its path arrives on the other's, from where
-    /// the other sends to.
-    pub carries: Vec<[bool; 2]>,
+    /// For each component what each of the two has chosen.
+    pub chosen: Vec<[Option<Chosen>; 2]>,
+}
+
+/// The path of a component at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    pub path: Path,
+    pub directness: Directness,
+    /// Whether what the other sends on its path arrives on this one.
+    pub carries: bool,
 }
 
 impl Outcome {
     /// Whether every component has a path, by the oracle.
     pub fn path_exists(&self) -> bool {
         self.oracles.iter().all(|oracle| !oracle.is_pathless())
+    }
+
+    /// Whether a component uses a less direct kind of path than there is.
+    pub fn is_less_direct(&self, component: usize) -> bool {
+        let best = self.oracles[component].best();
+        let selected = self.peers.iter().all(|log| log.selected.is_some());
+        let mut chosen = self.chosen[component].iter().flatten();
+        selected && chosen.any(|one| best.is_some_and(|best| best < one.directness))
+    }
+
+    /// The same of any component, for whatever excuse.
+    pub fn settled_for_less(&self) -> bool {
+        let components = 0..self.chosen.len();
+        components.into_iter().any(|one| self.is_less_direct(one))
     }
 }
 
@@ -168,9 +152,10 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     let mut random = RandomWorld::generate(seed);
     let plan = Plan::draw(seed);
     let ports = &PORTS[..plan.components];
-    let oracles = ports
+    let stream_port = (plan.components == 1).then_some(STREAM_PORT);
+    let oracles: Vec<_> = ports
         .iter()
-        .map(|(_, port)| Oracle::ask(&random, [*port; 2]))
+        .map(|(_, port)| Oracle::ask(&random, *port, stream_port))
         .collect();
     if mutant == Some(Mutant::FilterIgnored) {
         ignore_filters(&mut random.world);
@@ -181,10 +166,11 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     let description = random.description().to_owned();
     let lossy = random.lossy;
     let hosts = [random.left.host, random.right.host];
-    let interfaces = [random.left.addresses.len(), random.right.addresses.len()];
-    let starts = watch(&mut random.world, hosts, random.stun_servers.clone());
+    let addresses = [random.left.addresses.len(), random.right.addresses.len()];
+    let relays = random.world.addresses(random.turn);
+    let pathless = oracles.iter().any(Oracle::is_pathless);
     let mut trial = Trial {
-        simulation: seat(random, &plan, mutant),
+        simulation: seat(random, &plan, pathless, mutant),
         hosts,
         attacker,
         rng: ChaCha8Rng::seed_from_u64(seed),
@@ -193,22 +179,12 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     };
     trial.gather();
     trial.signal(&plan);
-    trial.check(if lossy { LOSSY_PATIENCE } else { PATIENCE });
+    trial.check(patience(lossy, pathless).patience);
     let (begun, pairs) = (trial.begun, trial.pairs);
-    let (mut world, peers) = trial.end(ports);
-    let carries = (0..ports.len())
-        .map(|component| carries(&mut world, hosts, &peers, component))
-        .collect();
-    let mut starts = starts.lock().expect("one thread");
-    let [left, right] = peers;
-    let peers = [(left, 0), (right, 1)].map(|((log, _), side)| PeerOutcome {
-        log,
-        shortest_gap: starts[side].shortest.take(),
-        shortest_check_gap: starts[side].shortest_check.take(),
-    });
+    let (peers, chosen) = trial.end(ports, &relays);
     Outcome {
         ta: plan.ta(),
-        interfaces,
+        addresses,
         begun,
         pairs,
         plan,
@@ -216,7 +192,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
         lossy,
         oracles,
         peers,
-        carries,
+        chosen,
     }
 }
 
@@ -232,43 +208,29 @@ fn ignore_filters(world: &mut World) {
     }
 }
 
-/// Notes when each of the two begins a transaction. Questions to the servers are no checks.
-fn watch(
-    world: &mut World,
-    hosts: [HostId; 2],
-    servers: Vec<std::net::SocketAddr>,
-) -> Arc<Mutex<[Starts; 2]>> {
-    let starts = Arc::new(Mutex::new([Starts::default(), Starts::default()]));
-    let log = Arc::clone(&starts);
-    world.add_tap(move |passing| {
-        let side = hosts.iter().position(|host| passing.sender == Some(*host));
-        if let (Stage::Departure, Some(side)) = (passing.stage, side)
-            && let Some(id) = transaction_id([0x00, 0x01], passing.payload)
-        {
-            let is_check = !servers.contains(&passing.destination);
-            let mut starts = log.lock().expect("one thread");
-            starts[side].note(passing.now, id, is_check);
-        }
-        Verdict::Pass
-    });
-    starts
-}
-
 /// Puts the two peers on their hosts.
-fn seat(random: RandomWorld, plan: &Plan, mutant: Option<Mutant>) -> Simulation<Peer> {
+fn seat(
+    random: RandomWorld,
+    plan: &Plan,
+    pathless: bool,
+    mutant: Option<Mutant>,
+) -> Simulation<Peer> {
     let lossy = random.lossy;
     let setup = |side: usize, peer: &RandomPeer| Setup {
         addresses: peer.addresses.clone(),
         ports: PORTS[..plan.components].to_vec(),
+        listeners: listeners(peer, STREAM_PORT),
         stun_servers: random.stun_servers.clone(),
-        gather_patience: Duration::from_millis(if lossy { 5_000 } else { 500 }),
+        turn_servers: turn_servers(peer),
+        // Late candidates, and how they are trickled, are another test's matter.
+        gather_patience: Duration::from_secs(if lossy { 10 } else { 2 }),
         session: SessionConfig {
             role: match side == plan.offerer {
                 true => Role::Controlling,
                 false => Role::Controlled,
             },
             pacing: plan.pacing[side],
-            ..patience(lossy)
+            ..patience(lossy, pathless)
         },
         seed: plan.seed * 2 + side as u64,
         mutant,
@@ -283,8 +245,20 @@ fn seat(random: RandomWorld, plan: &Plan, mutant: Option<Mutant>) -> Simulation<
     simulation
 }
 
-fn patience(lossy: bool) -> SessionConfig {
-    if !lossy {
+fn turn_servers(peer: &RandomPeer) -> Vec<TurnServer> {
+    let addresses = peer.turn_servers.iter();
+    let servers = addresses.map(|address| TurnServer {
+        address: *address,
+        transport: TurnTransport::Udp,
+        user: RandomWorld::TURN_USER.to_owned(),
+        password: RandomWorld::TURN_PASSWORD.to_owned(),
+    });
+    servers.collect()
+}
+
+/// Where packets get lost and a path exists, checks go on densely until it is found.
+fn patience(lossy: bool, pathless: bool) -> SessionConfig {
+    if !lossy || pathless {
         return SessionConfig::default();
     }
     SessionConfig {
@@ -295,9 +269,6 @@ fn patience(lossy: bool) -> SessionConfig {
         ..SessionConfig::default()
     }
 }
-
-/// What a peer leaves: its log, and its path for each component.
-type Ended = (Log, Vec<Option<Path>>);
 
 struct Trial {
     simulation: Simulation<Peer>,
@@ -315,7 +286,7 @@ impl Trial {
 
     fn gather(&mut self) {
         let hosts = self.hosts;
-        let patience = Duration::from_secs(10);
+        let patience = Duration::from_secs(20);
         let gathered = self.simulation.wait_for(patience, |simulation| {
             hosts
                 .iter()
@@ -394,44 +365,50 @@ impl Trial {
         strike < ends
     }
 
-    fn end(mut self, ports: &[(ComponentId, u16)]) -> (World, [Ended; 2]) {
-        let peers = self.hosts.map(|host| {
+    /// The world stops losing packets, and both say something on the paths that they have chosen.
+    fn end(
+        mut self,
+        ports: &[(ComponentId, u16)],
+        relays: &[IpAddr],
+    ) -> ([Log; 2], Vec<[Option<Chosen>; 2]>) {
+        self.simulation.world_mut().make_reliable();
+        // What is still on its way arrives.
+        self.simulation.run_for(AFTERMATH);
+        let now = self.simulation.now();
+        for host in self.hosts {
+            self.simulation.node_mut(host).speak(now);
+        }
+        let chosen: Vec<[Option<Path>; 2]> = ports
+            .iter()
+            .map(|(component, _)| [0, 1].map(|side| self.peer(side).path(*component)))
+            .collect();
+        self.simulation.run_for(AFTERMATH);
+        let logs = self.hosts.map(|host| {
             let peer = self.simulation.node_mut(host);
-            let paths = ports.iter().map(|(component, _)| peer.path(*component));
-            let paths = paths.collect();
-            (std::mem::take(&mut peer.log), paths)
+            std::mem::take(&mut peer.log)
         });
-        (self.simulation.into_world(), peers)
+        let judge = |side: usize, path: Path| Chosen {
+            path,
+            directness: directness(path, relays),
+            carries: logs[side].media.contains(&path),
+        };
+        let judged = chosen
+            .into_iter()
+            .map(|paths| [0, 1].map(|side: usize| paths[side].map(|path| judge(side, path))));
+        let judged = judged.collect();
+        (logs, judged)
     }
 }
 
-/// Sends a datagram each way on the paths that the two have chosen, in the world as it is now but
-/// without loss.
-fn carries(
-    world: &mut World,
-    hosts: [HostId; 2],
-    peers: &[Ended; 2],
-    component: usize,
-) -> [bool; 2] {
-    world.make_reliable();
-    let [Some(left), Some(right)] = [0, 1].map(|side: usize| peers[side].1[component]) else {
-        return [false; 2];
-    };
-    let ways = [(0, left, 1, right), (1, right, 0, left)];
-    ways.map(|(sender, from, receiver, to)| {
-        world.send_udp(hosts[sender], from.base, from.remote, b"media".to_vec());
-        let expected = Delivery::Datagram {
-            local: to.base,
-            from: to.remote,
-            payload: b"media".to_vec(),
-        };
-        let mut arrived = false;
-        while let Some(at) = world.next_event_at() {
-            world.advance_to(at);
-            while let Some((host, delivery)) = world.poll_delivery() {
-                arrived |= host == hosts[receiver] && delivery == expected;
-            }
-        }
-        arrived
-    })
+fn directness(path: Path, relays: &[IpAddr]) -> Directness {
+    if [path.base, path.remote]
+        .iter()
+        .any(|end| relays.contains(&end.ip()))
+    {
+        Directness::Relayed
+    } else if path.protocol.is_tcp() {
+        Directness::Tcp
+    } else {
+        Directness::Udp
+    }
 }

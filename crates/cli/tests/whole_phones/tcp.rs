@@ -7,6 +7,7 @@ use ringtrue_phone::EventKind;
 use ringtrue_phone::Settings;
 use ringtrue_phone::event::{Outcome, PathReport};
 use ringtrue_program::virtual_phone::VirtualPhone;
+use ringtrue_testnet::Verdict;
 
 use crate::stage::{Place, Setup, Stage};
 
@@ -93,10 +94,18 @@ fn a_peer_that_knows_no_tcp_is_reached_by_udp() {
     }
 }
 
-/// Where both work, UDP is chosen.
+/// Where both work, UDP is chosen; and who knows no TCP reads of it last.
 #[test]
 fn udp_is_preferred() {
     let mut stage = Setup::between(Place::Open, Place::Open).build();
+    let (tell, told) = std::sync::mpsc::channel();
+    stage.tap(move |passing| {
+        if passing.payload.starts_with(b"INVITE") {
+            let text = String::from_utf8_lossy(passing.payload).into_owned();
+            tell.send(text).expect("the test goes on");
+        }
+        Verdict::Pass
+    });
     stage.dial();
     stage.run(10);
     assert!(both_heard(&stage), "{}", stage.story());
@@ -104,4 +113,10 @@ fn udp_is_preferred() {
         assert_eq!(proven(phone).unwrap().transport, TransportProtocol::Udp);
         assert_eq!(selected(phone).unwrap().transport, TransportProtocol::Udp);
     }
+    let invite = told.recv().expect("an INVITE");
+    let candidates = invite
+        .lines()
+        .filter(|line| line.starts_with("a=candidate:"));
+    let by_tcp: Vec<bool> = candidates.map(|line| line.contains(" TCP ")).collect();
+    assert!(by_tcp.contains(&true) && by_tcp.is_sorted(), "{invite}");
 }

@@ -168,6 +168,12 @@ impl IceSession {
         let mut components = components.to_vec();
         components.sort();
         components.dedup();
+        // RFC 8445 section 6.1.2.2: no more components than the peer has candidates for.
+        if remote.trickle != Trickle::Open
+            && let Some(most) = remote.candidates.iter().map(|known| known.component).max()
+        {
+            components.retain(|component| *component <= most);
+        }
         let config = AgentConfig {
             role: self.config.role,
             tie_breaker: self.tie_breaker,

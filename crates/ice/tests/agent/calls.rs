@@ -143,3 +143,25 @@ fn heavy_loss() {
         proven_after[180]
     );
 }
+
+/// RFC 8445 section 6.1.2.2: a peer that neither multiplexes nor has a candidate for RTCP leaves the
+/// stream with one component, whatever its own agent does.
+#[test]
+fn a_peer_without_candidates_for_rtcp_is_called_for_rtp_alone() {
+    for (ours, theirs) in [(ALICE, BOB), (BOB, ALICE)] {
+        let mut net = Net::new(Access::Open, Access::Open);
+        net.prepare_default();
+        let [mut their_description, our_description] =
+            [theirs, ours].map(|index| net.description(index));
+        their_description
+            .candidates
+            .retain(|candidate| candidate.component == ComponentId::Rtp);
+        net.start(ours, their_description, NO_MUX);
+        net.start(theirs, our_description, MUX);
+        net.run_for(ms(3_000));
+        for index in [ours, theirs] {
+            assert!(net.peers[index].validated().is_some());
+            assert!(net.peers[index].selected().is_some());
+        }
+    }
+}

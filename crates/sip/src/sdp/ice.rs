@@ -267,11 +267,13 @@ pub(super) fn write_media(
 ) {
     attributes.push(Attribute::with_value("ice-ufrag", &ice.credentials.ufrag));
     attributes.push(Attribute::with_value("ice-pwd", &ice.credentials.pwd));
-    for candidate in ice
+    // Those by TCP last: linphone 5.1 reads no further than the first that it does not know.
+    let (tcp, udp): (Vec<_>, Vec<_>) = ice
         .candidates
         .iter()
         .filter(|c| components.contains(&c.component))
-    {
+        .partition(|c| c.protocol.is_tcp());
+    for candidate in udp.into_iter().chain(tcp) {
         attributes.push(Attribute::with_value(
             "candidate",
             candidate_value(candidate),

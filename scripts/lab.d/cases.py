@@ -12,7 +12,7 @@ import trace
 from foreign import FOREIGN, Aioice
 from network import LabError
 from phones import Ringtrue
-from places import BEHIND_ONE, BLOCKED, HOSTS, RELAYED, most_direct
+from places import BEHIND_ONE, HOSTS, NO_UDP, RELAYED, most_direct
 from servers import PROXY, STUN, STUN_OTHER, TURN, TURN_TLS
 
 ALICE_TONE, BOB_TONE = 880, 440
@@ -81,7 +81,7 @@ def turn_pairings(tls):
     for case in pairings():
         if case.label:
             continue
-        if case.expected == "no path" and (tls or BLOCKED not in (case.caller, case.callee)):
+        if case.expected == "no path" and (tls or not {case.caller, case.callee} & set(NO_UDP)):
             case.expected = "relayed"
         case.caller_options, case.callee_options = (turn_options(place, tls) for place in (case.caller, case.callee))
         case.label = f"turn {case.name}"
@@ -96,12 +96,12 @@ def turn_pairings(tls):
 
 def turn_options(place, tls):
     """A phone whose UDP is blocked knows the server by both ways, and cannot tell beforehand which one leads there."""
-    over_tls = ("--turn", TURN_TLS, "--tls-ca", "../ca.pem") if tls and place == BLOCKED else ()
+    over_tls = ("--turn", TURN_TLS, "--tls-ca", "../ca.pem") if tls and place in NO_UDP else ()
     return ("--turn", TURN, *over_tls)
 
 
 SHORT = ["open:open", "port-restricted:port-restricted", "full-cone:symmetric", "symmetric:symmetric",
-         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "no-ice", "require-ice", "control",
+         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "tcp-only:open", "tcp-only:tcp-only", "no-ice", "require-ice", "control",
          "turn symmetric:symmetric", "turn udp-blocked:port-restricted", "turn one-cgn:hairpin"]
 
 
@@ -126,7 +126,8 @@ def aioice_calls():
     """PyPI's aioice and ringtrue, each calling the other, wherever two of ours connect."""
     cases = []
     for caller, callee in places.places():
-        if most_direct(caller, callee) == RELAYED or callee == places.HAIRPIN or caller == places.TWO_CGNS:
+        beyond_aioice = callee == places.HAIRPIN or caller == places.TWO_CGNS or places.TCP_ONLY in (caller, callee)
+        if beyond_aioice or most_direct(caller, callee) == RELAYED:
             continue
         cases.append(Case(caller, callee, "held", "aioice", "ringtrue"))
         cases.append(Case(caller, callee, "held by callee", "ringtrue", "aioice"))
@@ -184,7 +185,7 @@ class Call:
 
     def _talk(self, alice, bob):
         outcome = Outcome()
-        caller_tcp, callee_tcp = self.case.caller == BLOCKED, self.case.callee == BLOCKED
+        caller_tcp, callee_tcp = self.case.caller in NO_UDP, self.case.callee in NO_UDP
         if isinstance(bob, Ringtrue):
             registered = bob.listen(tcp=callee_tcp, more=self.case.callee_options)
         else:
@@ -245,6 +246,8 @@ class Call:
         self._judge_call(outcome, alice, bob)
         outcome.expect(not self._relayed(alice, bob), "relayed, though a direct path exists")
         outcome.expect(story.last_media == "direct", "on the wire, a relay carries the voice though a direct path exists")
+        by = places.transport(self.case.caller, self.case.callee)
+        outcome.expect(self._selected("transport", alice, bob) == {by}, f"what was selected does not go by {by}")
         if most_direct(self.case.caller, self.case.callee) == HOSTS:
             outcome.expect(self._types(alice, bob) == {"host"}, "not between the hosts' own addresses, though these lead there")
 
@@ -252,7 +255,7 @@ class Call:
         self._judge_call(outcome, alice, bob)
         outcome.expect(self._relayed(alice, bob), "the path is not a relayed one")
         # What goes through TLS cannot be read; there the phones' logs have to do.
-        if self.case.callee != BLOCKED:
+        if self.case.callee not in NO_UDP:
             outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
             outcome.expect(story.media == story.relayed_media > 0, "on the wire, the voice does not go over a relay")
 
@@ -261,11 +264,16 @@ class Call:
         """Whether either phone says that the path in the end was a relayed one."""
         return "relay" in cls._types(alice, bob)
 
-    @staticmethod
-    def _types(alice, bob):
+    @classmethod
+    def _types(cls, alice, bob):
         """The candidate types of the path that the phones say they selected last."""
+        return cls._selected("local_type", alice, bob) | cls._selected("remote_type", alice, bob)
+
+    @staticmethod
+    def _selected(field, alice, bob):
+        """What the phones say of the path that they selected last."""
         selected = [phone.events("path_selected")[-1:] for phone in (alice, bob)]
-        return {path[end] for paths in selected for path in paths for end in ("local_type", "remote_type")}
+        return {path[field] for paths in selected for path in paths}
 
     def _judge_call(self, outcome, alice, bob):
         outcome.expect(outcome.exits == (0, 0), f"exit codes {outcome.exits}, expected 0 and 0")

@@ -26,6 +26,7 @@ KINDS_BY_RFC_5780 = {
     "address-restricted": "endpoint-independent address-dependent",
     "port-restricted": "endpoint-independent address-and-port-dependent",
     "symmetric": "address-and-port-dependent address-and-port-dependent",
+    "tcp-only": "blocked blocked",
     "udp-blocked": "blocked blocked",
 }
 

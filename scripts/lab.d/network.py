@@ -20,7 +20,7 @@ import pathlib
 import subprocess
 import threading
 
-NAT_KINDS = ["open", "full-cone", "address-restricted", "port-restricted", "symmetric", "udp-blocked"]
+NAT_KINDS = ["open", "full-cone", "address-restricted", "port-restricted", "symmetric", "tcp-only", "udp-blocked"]
 RULES = pathlib.Path(__file__).parent / "nat"
 
 

@@ -19,6 +19,8 @@ BEHIND_ONE, ISOLATED, ONE_CGN, TWO_CGNS = "behind-one", "isolated", "one-cgn", "
 HAIRPIN = "hairpin"
 HOME = "port-restricted"
 BLOCKED = "udp-blocked"
+TCP_ONLY = "tcp-only"
+NO_UDP = (BLOCKED, TCP_ONLY)
 # How direct a path is: both ends are the hosts' own addresses; through NATs; over a relay.
 HOSTS, REFLEXIVE, RELAYED = "hosts", "reflexive", "relayed"
 
@@ -26,7 +28,7 @@ HOSTS, REFLEXIVE, RELAYED = "hosts", "reflexive", "relayed"
 def places():
     """Every (caller, callee)."""
     found = list(itertools.product(NAT_KINDS, repeat=2))
-    natted = [kind for kind in NAT_KINDS if kind not in ("open", BLOCKED)]
+    natted = [kind for kind in NAT_KINDS if kind != "open" and kind not in NO_UDP]
     found += [(BEHIND_ONE, kind) for kind in natted + [HAIRPIN]]
     found += [(ISOLATED, kind) for kind in ("full-cone", "symmetric", HAIRPIN)]
     found += [(ONE_CGN, kind) for kind in ("full-cone", HAIRPIN)]
@@ -45,9 +47,16 @@ def most_direct(caller, callee):
         # Of two NATs in a row the stricter behaviour counts, and HOME is port-restricted.
         return RELAYED if callee == "symmetric" else REFLEXIVE
     kinds = {caller, callee}
-    if BLOCKED in kinds or kinds in ({"symmetric"}, {"symmetric", "port-restricted"}):
+    if TCP_ONLY in kinds and "open" in kinds:
+        return REFLEXIVE
+    if kinds & set(NO_UDP) or kinds in ({"symmetric"}, {"symmetric", "port-restricted"}):
         return RELAYED
     return HOSTS if kinds == {"open"} else REFLEXIVE
+
+
+def transport(caller, callee):
+    """What carries the voice of a direct path."""
+    return "tcp" if TCP_ONLY in (caller, callee) else "udp"
 
 
 def build(internet, tag, caller, callee):

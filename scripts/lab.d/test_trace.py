@@ -94,6 +94,19 @@ class Direct(unittest.TestCase):
         self.assertFalse(told((BOB, ALICE, REQUEST)).rang_before_proof)
 
 
+class ByTcp(unittest.TestCase):
+    def test_frames_in_pieces(self):
+        def framed(*packets):
+            return b"".join(struct.pack("!H", len(packet)) + packet for packet in packets)
+
+        back = framed(SUCCESS, PEERS_CHECK, RTP)
+        story = told((BOB, ALICE, framed(REQUEST)), (ALICE, BOB, back[:1]), (ALICE, BOB, back[1:30]), (ALICE, BOB, back[30:]),
+                     "ring", (BOB, ALICE, framed(RTP, RTP)), protocol=TCP)
+        self.assertEqual((story.own_check, story.peer_check), (3.0, 4.0))
+        self.assertFalse(story.rang_before_proof)
+        self.assertEqual((story.media, story.relayed_media, story.last_media), (3, 0, "direct"))
+
+
 class OverOwnRelay(unittest.TestCase):
     def test_indications_both_ways(self):
         story = told((BOB, TURN, send(REQUEST)), (TURN, BOB, data(SUCCESS)), (TURN, BOB, data(PEERS_CHECK)), "ring")

@@ -1,6 +1,7 @@
 """Takes what TURN carries out of its messages (RFC 8656): Send and Data
 indications and ChannelData, over UDP and over plain TCP. What TURN over TLS
-carries cannot be read.
+carries cannot be read. What phones say to each other by TCP is framed by its
+length (RFC 4571).
 """
 
 from __future__ import annotations
@@ -84,6 +85,17 @@ class Stream:
         return 20 + length if kind < 0x4000 else 4 + (length + 3) // 4 * 4
 
 
+class FramedStream(Stream):
+    """The same of a connection between two phones."""
+
+    def feed(self, sequence, payload):
+        for packet in super().feed(sequence, payload):
+            yield packet[2:]
+
+    def _size(self):
+        return 2 + struct.unpack_from("!H", self.bytes)[0] if len(self.bytes) >= 2 else None
+
+
 class Unwrapper:
     """Gives the packets as the phone means them: whom they are for or from, without the TURN around them."""
 
@@ -96,16 +108,16 @@ class Unwrapper:
         """Yields ("host:port" of the other side, whether a relay of the phone's own carried it, payload)."""
         other = packet.destination if sent else packet.source
         if not is_server(other, self.servers):
-            if not is_tcp:
-                yield other, False, packet.payload
+            for payload in self._messages(packet, is_tcp, FramedStream):
+                yield other, False, payload
             return
-        for message in self._messages(packet, is_tcp):
+        for message in self._messages(packet, is_tcp, Stream):
             yield self._unwrapped(message, sent, (packet.source if sent else packet.destination, other))
 
-    def _messages(self, packet, is_tcp):
+    def _messages(self, packet, is_tcp, kind):
         if not is_tcp:
             return [packet.payload]
-        stream = self.streams.setdefault((packet.source, packet.destination), Stream())
+        stream = self.streams.setdefault((packet.source, packet.destination), kind())
         return stream.feed(packet.sequence, packet.payload)
 
     def _unwrapped(self, message, sent, flow):

@@ -91,7 +91,6 @@ fn component_2_is_frozen_until_component_1_of_its_foundation_succeeds() {
     );
 }
 
-/// RFC 8445 section 6.1.4.2, step 2: a Frozen pair waits while its foundation is in progress.
 /// Component 1 works with a port that only a check has shown: component 2 tries that way next.
 #[test]
 fn component_2_follows_where_component_1_has_found_a_new_port() {
@@ -132,6 +131,7 @@ fn component_2_follows_where_component_1_has_found_a_new_port() {
     );
 }
 
+/// RFC 8445 section 6.1.4.2, step 2: a Frozen pair waits while its foundation is in progress.
 #[test]
 fn ordinary_checks_in_order() {
     let (candidates, mut checklist) = form(locals(), remotes());

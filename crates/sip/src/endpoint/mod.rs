@@ -107,14 +107,24 @@ impl Endpoint {
 
     /// Whether nothing is left to be sent or waited for: no call, no transaction of ours under
     /// way (a BYE, the withdrawal of a registration), no answer to be repeated. A standing
-    /// registration does not count, nor does what [`Self::abandon`] was said of.
+    /// registration does not count, nor does what [`Self::abandon`] was said of, nor a request in a
+    /// dialog that has ended meanwhile.
     pub fn is_idle(&self) -> bool {
         let abandoned = |key| self.calls.values().any(|call| call.has_abandoned(key));
+        let stands = |id: &DialogId| {
+            let call = self.calls.get(&id.call);
+            call.is_some_and(|call| call.sessions.contains_key(&id.remote_tag))
+        };
+        let ended = |transaction: &ClientTransaction| match &transaction.purpose {
+            Purpose::Reinvite(id) | Purpose::Info(id) => !stands(id),
+            _ => false,
+        };
         self.calls.values().all(|call| !call.is_active())
             && !self
                 .clients
                 .iter()
-                .any(|(key, transaction)| transaction.is_awaited() && !abandoned(key))
+                .filter(|(_, transaction)| transaction.is_awaited() && !ended(transaction))
+                .any(|(key, _)| !abandoned(key))
             && !self.servers.values().any(ServerTransaction::awaits_ack)
     }
 

@@ -234,6 +234,22 @@ fn a_bye_in_the_middle_of_a_reinvite() {
     }
 }
 
+/// The peer's BYE comes while ours to it is on its way and lost: nobody waits for its answer.
+#[test]
+fn a_reinvite_of_a_dialog_that_has_ended_is_not_waited_for() {
+    let mut wire = Wire::pair();
+    let (alice, bob) = wire.connected();
+    wire.lose_first("INVITE", usize::MAX);
+    wire.with(0, |e, now| e.reinvite(now, &alice, b"offer".to_vec()))
+        .unwrap();
+    assert!(!wire.with(0, |e, _| e.is_idle()));
+    wire.with(1, |e, now| e.bye(now, &bob, None)).unwrap();
+    wire.wait(0, |event| {
+        matches!(event, SipEvent::Ended { .. }).then_some(())
+    });
+    assert!(wire.with(0, |e, _| e.is_idle()));
+}
+
 #[test]
 fn an_old_request_in_the_dialog_gets_500() {
     let mut wire = Wire::pair();

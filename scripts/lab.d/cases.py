@@ -12,7 +12,7 @@ import trace
 from foreign import FOREIGN, Aioice
 from network import LabError
 from phones import Ringtrue
-from places import BEHIND_ONE, HOSTS, NO_UDP, RELAYED, most_direct
+from places import BEHIND_ONE, HOSTS, NO_UDP, RELAYED, TCP_ONLY, most_direct
 from servers import PROXY, STUN, STUN_OTHER, TURN, TURN_TLS
 
 ALICE_TONE, BOB_TONE = 880, 440
@@ -84,6 +84,9 @@ def turn_pairings(tls):
         if case.expected == "no path" and (tls or not {case.caller, case.callee} & set(NO_UDP)):
             case.expected = "relayed"
         case.caller_options, case.callee_options = (turn_options(place, tls) for place in (case.caller, case.callee))
+        if (case.caller, case.callee) == ("open", TCP_ONLY):
+            # The caller signals by UDP, and its offer with a relay is too long for a passive candidate.
+            case.expected = "relayed"
         case.label = f"turn {case.name}"
         cases.append(case)
     # One side's relay is enough; a relay can be asked for.
@@ -101,7 +104,7 @@ def turn_options(place, tls):
 
 
 SHORT = ["open:open", "port-restricted:port-restricted", "full-cone:symmetric", "symmetric:symmetric",
-         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "tcp-only:open", "tcp-only:tcp-only", "no-ice", "require-ice", "control",
+         f"{BEHIND_ONE}:port-restricted", "udp-blocked:open", "open:tcp-only", "tcp-only:tcp-only", "tcp-only:symmetric", "no-ice", "require-ice", "control",
          "turn symmetric:symmetric", "turn udp-blocked:port-restricted", "turn one-cgn:hairpin"]
 
 
@@ -242,7 +245,9 @@ class Call:
 
     def _judge_connected(self, outcome, alice, bob, story):
         """A direct path exists: it is the one that is taken in the end, and the most direct of its kind."""
-        outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
+        # The proof may go through TLS, which cannot be read; there the phones' logs have to do.
+        if TURN_TLS not in self.case.callee_options:
+            outcome.expect(not story.rang_before_proof, "on the wire, the 180 came before the proof")
         self._judge_call(outcome, alice, bob)
         outcome.expect(not self._relayed(alice, bob), "relayed, though a direct path exists")
         outcome.expect(story.last_media == "direct", "on the wire, a relay carries the voice though a direct path exists")

@@ -47,9 +47,10 @@ def most_direct(caller, callee):
         # Of two NATs in a row the stricter behaviour counts, and HOME is port-restricted.
         return RELAYED if callee == "symmetric" else REFLEXIVE
     kinds = {caller, callee}
-    if TCP_ONLY in kinds and "open" in kinds:
-        return REFLEXIVE
-    if kinds & set(NO_UDP) or kinds in ({"symmetric"}, {"symmetric", "port-restricted"}):
+    if TCP_ONLY in kinds:
+        # Of TCP, every NAT here lets in what was sent to; but a symmetric one maps anew for the other side.
+        return RELAYED if kinds & {BLOCKED, "symmetric"} else REFLEXIVE
+    if BLOCKED in kinds or kinds in ({"symmetric"}, {"symmetric", "port-restricted"}):
         return RELAYED
     return HOSTS if kinds == {"open"} else REFLEXIVE
 

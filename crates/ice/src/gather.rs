@@ -10,6 +10,7 @@ mod mapped;
 mod questions;
 mod relays;
 mod tcp;
+mod tcp_questions;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ pub use self::gathered::Gathered;
 pub(crate) use self::gathered::{LocalCandidate, priority, priority_of};
 use self::questions::{Question, QuestionState, all_questions};
 use self::relays::all_relays;
+use self::tcp_questions::TcpQuestion;
 
 /// A question that got no answer for so long is asked again, as a new transaction.
 const ASK_AGAIN: Duration = Duration::from_millis(120);
@@ -108,8 +110,12 @@ pub struct Relayed {
 #[derive(Debug)]
 pub struct Gatherer {
     bases: Vec<Base>,
+    /// The ports of passive candidates, and those of simultaneous open.
     listeners: Vec<Base>,
+    simultaneous: Vec<Base>,
+    stun_servers: Vec<SocketAddr>,
     questions: Vec<Question>,
+    tcp_questions: Vec<TcpQuestion>,
     /// Bases and servers that never answered them, though others did.
     silent: Vec<(SocketAddr, SocketAddr)>,
     relays: Vec<Relay>,
@@ -119,6 +125,7 @@ pub struct Gatherer {
     next_stream: u64,
     relay_only: bool,
     patience_ends: Instant,
+    patience_is_over: bool,
     finished: bool,
     pacing: Duration,
     next_slot: Instant,
@@ -140,7 +147,10 @@ impl Gatherer {
             finished: questions.is_empty() && relays.is_empty(),
             bases,
             listeners: Vec::new(),
+            simultaneous: Vec::new(),
+            stun_servers: config.stun_servers,
             questions,
+            tcp_questions: Vec::new(),
             silent: Vec::new(),
             relays,
             mapped: Mapped::default(),
@@ -149,6 +159,7 @@ impl Gatherer {
             next_stream: 0,
             relay_only: config.relay_only,
             patience_ends: now + config.patience,
+            patience_is_over: false,
             pacing: config.pacing,
             next_slot: now,
             out: VecDeque::new(),
@@ -182,12 +193,14 @@ impl Gatherer {
         self.note_silence(self.finished);
         self.finished = true;
         self.questions.clear();
+        self.stop_asking_by_tcp();
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant, pacer: &mut Pacer) {
         self.finished |= now >= self.patience_ends;
         self.drive_relays(now);
+        self.drive_tcp(now);
         self.mapped.handle_timeout(now);
         self.finish_if_settled();
         if self.next_slot > now {
@@ -245,6 +258,7 @@ impl Gatherer {
             .chain(patience)
             .chain(relays)
             .chain(self.mapped.poll_timeout())
+            .chain(self.tcp_timeout())
             .min()
     }
 

@@ -105,10 +105,15 @@ impl Desk {
         &mut self.rng
     }
 
-    pub(crate) fn listen(&mut self, address: IpAddr) -> BindRequest {
+    /// Wishes for a listening socket, whose port may be shared with connections that leave from it.
+    pub(crate) fn listen(&mut self, address: IpAddr, shared: bool) -> BindRequest {
         self.next_bind += 1;
         let request = BindRequest(self.next_bind);
-        self.out(Output::Listen { request, address });
+        self.out(Output::Listen {
+            request,
+            address,
+            shared,
+        });
         request
     }
 

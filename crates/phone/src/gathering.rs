@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{
-    Base, CandidateType, ComponentId, GatherConfig, Gathered, Gatherer, Relayed, Transmit,
+    Base, CandidateType, ComponentId, GatherConfig, Gathered, Gatherer, Relayed, TcpType, Transmit,
 };
 
 use again::Again;
@@ -172,9 +172,10 @@ impl MediaSockets {
     }
 
     /// A path is selected: no other binding is needed any more, unless a restart needs it.
-    pub(crate) fn path_selected(&mut self) {
+    pub(crate) fn path_selected(&mut self, desk: &mut Desk, now: Instant) {
         if self.again.is_none() {
             self.keeper.path_selected();
+            self.flush(desk, now);
         }
     }
 
@@ -373,7 +374,8 @@ impl Gathering {
             };
             let mut gatherer: Keeper =
                 Gatherer::new(config, bases.clone(), desk.long_seed(), now).into();
-            gatherer.listen_on(self.tcp.listeners());
+            let simultaneous = self.tcp.listeners(TcpType::SimultaneousOpen);
+            gatherer.listen_on(self.tcp.listeners(TcpType::Passive), simultaneous);
             desk.map_ports(now, &bases, &mut gatherer);
             self.stage = Stage::Gathering {
                 bases,

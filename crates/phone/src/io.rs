@@ -78,6 +78,8 @@ pub enum Output {
         request: BindRequest,
         /// The address to listen on.
         address: IpAddr,
+        /// Whether connections leave from the same port, too (RFC 6544's simultaneous open).
+        shared: bool,
     },
     /// Close a socket that listens. Connections that were accepted there stay.
     Unlisten {
@@ -105,7 +107,8 @@ pub enum Output {
         connection: Connection,
         /// The destination.
         to: SocketAddr,
-        /// The local address to leave from, port 0 for any; none: the system chooses.
+        /// The local address to leave from, port 0 for any, or that of a socket which listens
+        /// there; none: the system chooses.
         from: Option<SocketAddr>,
         /// The host name or address that the server's certificate must be good for; none: no TLS.
         tls: Option<String>,

@@ -400,7 +400,7 @@ impl Phone {
                 return;
             }
             return self.with_connection(now, connection, |sockets| {
-                sockets.handle_closed(connection);
+                sockets.handle_closed(now, connection);
             });
         }
         let connection = ConnectionId(connection.0);
@@ -410,7 +410,7 @@ impl Phone {
         self.settle(now);
     }
 
-    /// What has happened to a connection to a TURN server; false if it is none.
+    /// What has happened to a connection to a TURN or STUN server; false if it is none.
     fn handle_turn_stream(
         &mut self,
         now: Instant,

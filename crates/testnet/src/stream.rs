@@ -1,7 +1,8 @@
 //! Reliable byte streams: what TCP is to its users.
 //!
 //! Segments travel as packets do, through NATs and with delay; loss costs time only. A black hole
-//! swallows segments for good, so such a stream is silent, as a dead connection is.
+//! swallows segments for good, so such a stream is silent, as a dead connection is. Two hosts that
+//! connect to each other's port at once get one stream (RFC 9293 section 3.5).
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -83,6 +84,8 @@ pub(crate) struct Streams {
     /// The opener's end and, once it was accepted, the other.
     connections: Vec<[Option<End>; 2]>,
     by_end: HashMap<(HostId, StreamId), (usize, usize)>,
+    /// Attempts that have met another one, and became part of it.
+    met: HashMap<usize, usize>,
     ports: HashMap<HostId, u16>,
 }
 
@@ -98,6 +101,32 @@ impl Streams {
         let ends = self.connections.get_mut(connection)?.iter_mut().flatten();
         ends.into_iter()
             .find(|end| end.host == host && end.local == local)
+    }
+
+    /// The end of this host between these two addresses that is not closed, and its connection.
+    fn between(
+        &self,
+        host: HostId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<(usize, &End)> {
+        let all = self.connections.iter().enumerate();
+        let mut ends = all.flat_map(|(index, ends)| ends.iter().flatten().map(move |e| (index, e)));
+        ends.find(|(_, end)| {
+            (end.host, end.local, end.remote) == (host, local, remote) && end.state != State::Closed
+        })
+    }
+
+    /// An attempt has reached the host of another one that goes the other way: they are one.
+    fn meet(&mut self, one: usize, other: usize) -> usize {
+        let (kept, gone) = (one.min(other), one.max(other));
+        let moved = self.connections[gone][0].take();
+        if let Some(end) = &moved {
+            self.by_end.insert((end.host, end.stream), (kept, 1));
+        }
+        self.connections[kept][1] = moved;
+        self.met.insert(gone, kept);
+        kept
     }
 
     fn ephemeral_port(&mut self, host: HostId) -> u16 {
@@ -160,6 +189,11 @@ impl World {
             port => port,
         };
         let local = SocketAddr::new(source, port);
+        if self.streams.between(host, local, to).is_some() {
+            // There is one already (EADDRNOTAVAIL).
+            let refused = true;
+            return self.deliver(host, Delivery::Closed { stream, refused });
+        }
         let connection = self.streams.connections.len();
         let end = End::new(host, stream, local, to);
         self.streams.connections.push([Some(end), None]);
@@ -238,7 +272,8 @@ impl World {
         local: SocketAddr,
         segment: Segment,
     ) {
-        let connection = segment.connection;
+        let met = self.streams.met.get(&segment.connection);
+        let connection = met.copied().unwrap_or(segment.connection);
         match segment.kind {
             Kind::Open(tls) => self.handle_open(host, from, local, connection, tls),
             Kind::Accept => self.handle_accept(connection, host, local),
@@ -270,6 +305,21 @@ impl World {
         connection: usize,
         tls: Option<String>,
     ) {
+        match self.streams.between(host, local, from) {
+            Some((_, end)) if end.state == State::Open => return,
+            Some((other, _)) => {
+                // RFC 9293 section 3.5: both have opened. What each has sent is an answer to the
+                // other, and this one's own attempt need not arrive.
+                let connection = if other == connection {
+                    other
+                } else {
+                    self.streams.meet(connection, other)
+                };
+                self.send_segment(host, local, from, connection, 0, Kind::Accept);
+                return self.handle_accept(connection, host, local);
+            }
+            None => {}
+        }
         if !self.topology.hosts[host.0]
             .listening
             .contains(&local.port())
@@ -298,6 +348,9 @@ impl World {
         let Some(end) = self.streams.end_at(connection, host, local) else {
             return;
         };
+        if end.state == State::Open {
+            return;
+        }
         let stream = end.stream;
         let closed = end.state == State::Closed;
         end.state = State::Open;

@@ -3,10 +3,13 @@
 //! The few lines of codec here are the testnet's own, so that the `ice` crate is not measured with
 //! its own ruler.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::node::{Delivery, Node, Outbox};
+use crate::node::{Delivery, Node, Outbox, StreamId};
 
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const HEADER: usize = 20;
@@ -77,10 +80,14 @@ fn header(payload: &[u8]) -> Option<(u16, [u8; 12])> {
     Some((u16::from_be_bytes(*kind), id.try_into().ok()?))
 }
 
-/// Answers Binding requests on every address and port of its host.
+/// Answers Binding requests on every address and port of its host, by datagrams and, where the host
+/// listens, on streams.
 #[derive(Debug, Default)]
 pub struct StunServer {
     answers: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    streams: HashMap<StreamId, SocketAddr>,
+    accepted: Arc<AtomicUsize>,
+    on_streams: Vec<(StreamId, Vec<u8>)>,
 }
 
 impl StunServer {
@@ -91,19 +98,43 @@ impl StunServer {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// How many streams it has accepted so far.
+    pub fn accepted_streams(&self) -> Arc<AtomicUsize> {
+        self.accepted.clone()
+    }
 }
 
 impl Node for StunServer {
     fn handle_delivery(&mut self, _now: Instant, delivery: Delivery) {
-        if let Delivery::Datagram {
-            local,
-            from,
-            payload,
-        } = delivery
-            && let Some(id) = binding_request(&payload)
-        {
-            let answer = make_binding_success(id, from);
-            self.answers.push((local, from, answer));
+        match delivery {
+            Delivery::Datagram {
+                local,
+                from,
+                payload,
+            } => {
+                if let Some(id) = binding_request(&payload) {
+                    let answer = make_binding_success(id, from);
+                    self.answers.push((local, from, answer));
+                }
+            }
+            Delivery::Accepted { stream, from, .. } => {
+                self.accepted.fetch_add(1, Ordering::Relaxed);
+                self.streams.insert(stream, from);
+            }
+            // Here what was sent in one piece comes in one piece.
+            Delivery::StreamBytes { stream, payload } => {
+                if let (Some(from), Some(id)) =
+                    (self.streams.get(&stream), binding_request(&payload))
+                {
+                    let answer = make_binding_success(id, *from);
+                    self.on_streams.push((stream, answer));
+                }
+            }
+            Delivery::Closed { stream, .. } => {
+                self.streams.remove(&stream);
+            }
+            _ => {}
         }
     }
 
@@ -116,6 +147,9 @@ impl Node for StunServer {
     fn drain(&mut self, _now: Instant, out: &mut Outbox) {
         for (local, to, payload) in self.answers.drain(..) {
             out.datagram(local, to, payload);
+        }
+        for (stream, payload) in self.on_streams.drain(..) {
+            out.stream_bytes(stream, payload);
         }
     }
 }

@@ -113,6 +113,67 @@ fn nobody_connects_through_a_nat_from_outside() {
     assert!(settle_streams(&mut world).is_empty());
 }
 
+/// ```text
+///   alice 192.168.1.2:7000 ── NAT 203.0.113.1 ── Internet ── NAT 203.0.113.2 ── 10.0.0.2:7000 carol
+/// ```
+///
+/// Both open at once, each from the port that the other one connects to: whoever is first is
+/// dropped at the other's NAT, which has no mapping yet, and both get the one stream (RFC 9293
+/// section 3.5). If both are on their way at once, neither is dropped.
+#[test]
+fn who_opens_towards_each_other_gets_one_stream() {
+    for carol_opens_after in [0, 10, 25, 70, 500] {
+        let mut world = World::new(3);
+        let internet = world.internet();
+        let hosts = [
+            ([203, 0, 113, 1], [192, 168, 1, 2]),
+            ([203, 0, 113, 2], [10, 0, 0, 2]),
+        ]
+        .map(|(outer, inner)| {
+            let nat = GatewayConfig::nat(outer, NatConfig::port_restricted());
+            let nat = nat.with_link(Link::with_delay(ms(20)));
+            let (_, home) = world.add_gateway(internet, nat);
+            let host = world.host_at("host", home, inner);
+            world.listen(host, 7000);
+            host
+        });
+        let [alice, carol] = hosts;
+        let from = |address| Some(addr(address));
+        let to_carol = addr("203.0.113.2:7000");
+        world.connect_from(alice, FIRST, from("192.168.1.2:7000"), to_carol, None);
+        let opens_at = world.now() + ms(carol_opens_after);
+        let mut log = Vec::new();
+        log.extend(settle_until(&mut world, opens_at));
+        let to_alice = addr("203.0.113.1:7000");
+        world.connect_from(carol, FIRST, from("10.0.0.2:7000"), to_alice, None);
+        log.extend(settle_streams(&mut world));
+        let stands: Vec<HostId> = log
+            .iter()
+            .map(|(_, host, delivery)| match delivery {
+                Delivery::Connected { stream: FIRST, .. } => *host,
+                other => panic!("{other:?} after {carol_opens_after} ms"),
+            })
+            .collect();
+        assert_eq!(stands.len(), 2, "{log:?}");
+        assert!(stands.contains(&alice) && stands.contains(&carol));
+        for (host, other) in [(alice, carol), (carol, alice)] {
+            world.send_stream(host, FIRST, b"hello".to_vec());
+            let log = settle_streams(&mut world);
+            assert_eq!(bytes_at(&log, other), b"hello");
+        }
+        // There is no second one between the same two ports.
+        let second = StreamId(2);
+        world.connect_from(alice, second, from("192.168.1.2:7000"), to_carol, None);
+        let refused = Delivery::Closed {
+            stream: second,
+            refused: true,
+        };
+        let log = settle_streams(&mut world);
+        assert_eq!(log.len(), 1);
+        assert_eq!(log[0].2, refused);
+    }
+}
+
 /// A host with two addresses leaves by the one that it names, and says what name its TLS expects.
 #[test]
 fn a_stream_leaves_from_the_address_that_is_named() {
@@ -139,6 +200,13 @@ fn a_stream_leaves_from_the_address_that_is_named() {
 /// Everything but the connection time-outs, which come last.
 fn settle_streams(world: &mut World) -> Vec<(std::time::Duration, HostId, Delivery)> {
     let limit = world.now() + ms(20_000);
+    settle_until(world, limit)
+}
+
+fn settle_until(
+    world: &mut World,
+    limit: std::time::Instant,
+) -> Vec<(std::time::Duration, HostId, Delivery)> {
     let mut log = Vec::new();
     while let Some(at) = world.next_event_at().filter(|at| *at < limit) {
         world.advance_to(at);
@@ -146,5 +214,6 @@ fn settle_streams(world: &mut World) -> Vec<(std::time::Duration, HostId, Delive
             log.push((world.elapsed(), host, delivery));
         }
     }
+    world.advance_to(limit);
     log
 }

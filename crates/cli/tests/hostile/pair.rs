@@ -251,7 +251,9 @@ impl Pair {
                     );
                 }
             }
-            Output::Listen { request, address } => {
+            Output::Listen {
+                request, address, ..
+            } => {
                 self.ports += 1;
                 let local = SocketAddr::new(address, self.ports);
                 account.listeners.insert(local);

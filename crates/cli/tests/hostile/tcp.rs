@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringtrue_ice::{FlowId, FlowOutput, TcpFlows};
+use ringtrue_ice::{FlowId, FlowOutput, TcpFlows, TcpType};
 use ringtrue_testnet::fuzz;
 
 /// A framed check, a framed RTP packet, and what is neither.
@@ -42,7 +42,8 @@ fn connections() {
             now += Duration::from_millis(dice.below(200) as u64);
             if dice.percent(30) {
                 let from = SocketAddr::from(([203, 0, 113, 1], 1 + dice.below(400) as u16));
-                open.extend(flows.handle_accepted(now, base, from));
+                let types = [TcpType::Passive, TcpType::SimultaneousOpen];
+                open.extend(flows.handle_accepted(now, *dice.pick(&types), base, from));
             }
             let mut sent = 0;
             if !open.is_empty() {

@@ -142,6 +142,8 @@ pub struct Stage {
     pub stun: HostId,
     pub turn: HostId,
     pub call: Option<CallKey>,
+    /// How many streams the STUN server has accepted, where `more` lets it listen.
+    pub stun_streams: Arc<AtomicUsize>,
     /// How many allocations the TURN server holds, and how many packets it relayed.
     pub allocations: Arc<AtomicUsize>,
     pub relayed: Arc<AtomicUsize>,
@@ -192,7 +194,9 @@ impl Setup {
         world.listen(proxy, 5060);
         world.listen(proxy, WEB);
         let stun = world.host_at("stun", internet, STUN);
-        world.add_server(stun, StunServer::new());
+        let stun_server = StunServer::new();
+        let stun_streams = stun_server.accepted_streams();
+        world.add_server(stun, stun_server);
         let turn = world.host_at("turn", internet, TURN);
         let (allocations, relayed) = (self.turn.allocation_count(), self.turn.relayed_packets());
         let turn_reboots = self.turn.reboots();
@@ -273,6 +277,7 @@ impl Setup {
             stun,
             turn,
             call: None,
+            stun_streams,
             allocations,
             relayed,
             turn_reboots,

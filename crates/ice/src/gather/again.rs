@@ -26,6 +26,9 @@ impl Gatherer {
         self.bases = bases;
         self.relay_only = config.relay_only;
         self.patience_ends = now + config.patience;
+        self.patience_is_over = false;
+        self.stun_servers = config.stun_servers;
+        self.ask_by_tcp();
         self.pacing = config.pacing;
         self.finished = false;
         self.collect();
@@ -59,6 +62,7 @@ impl Gatherer {
         (self.questions.is_empty() && self.relays.is_empty())
             || self.questions.iter().any(answered)
             || self.relays.iter().any(Relay::is_verified)
+            || self.is_answered_by_tcp()
     }
 
     /// The socket that packets from a base leave by: a relayed candidate's base is the candidate

@@ -17,10 +17,11 @@ impl Gatherer {
         !self.questions.iter().any(Question::is_asking)
             && self.relays.iter().all(Relay::is_settled)
             && self.mapped.is_settled()
+            && !self.is_asking_by_tcp()
     }
 
     /// Whether those have who are waited for: not who kept silent the last time, when others
-    /// answered.
+    /// answered, and nobody who is asked by TCP, once another has answered.
     pub(super) fn is_settled_enough(&self) -> bool {
         let mut questions = self.questions.iter();
         let mut relays = self.relays.iter();

@@ -132,13 +132,16 @@ impl Gatherer {
         self.relayed.pop_front()
     }
 
-    /// What is wanted of the connections to TURN servers.
+    /// What is wanted of the connections to TURN and STUN servers.
     pub fn poll_stream(&mut self) -> Option<TurnStreamWish> {
         self.stream_wishes.pop_front()
     }
 
     /// A connection stands.
     pub fn handle_stream_connected(&mut self, now: Instant, stream: TurnStream) {
+        if self.handle_tcp_connected(stream) {
+            return;
+        }
         if let Some(relay) = self.relays.iter_mut().find(|relay| relay.owns(stream)) {
             relay.handle_connected(now, &mut self.randomness);
         }
@@ -147,6 +150,9 @@ impl Gatherer {
 
     /// Bytes have come on a connection; what a peer sent is ready in [`Self::poll_relayed`] then.
     pub fn handle_stream(&mut self, now: Instant, stream: TurnStream, bytes: &[u8]) {
+        if self.handle_tcp(now, stream, bytes) {
+            return;
+        }
         let index = self.relays.iter().position(|relay| relay.owns(stream));
         if let Some(index) = index
             && let Some(relay) = self.relays.get_mut(index)
@@ -160,6 +166,9 @@ impl Gatherer {
 
     /// A connection was closed by the other side, or could not be opened.
     pub fn handle_stream_closed(&mut self, now: Instant, stream: TurnStream) {
+        if self.handle_tcp_closed(stream) {
+            return;
+        }
         if let Some(relay) = self.relays.iter_mut().find(|relay| relay.owns(stream)) {
             relay.handle_closed(now);
         }

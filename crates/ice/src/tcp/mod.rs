@@ -20,6 +20,10 @@ const MOST_ACCEPTED: usize = 16;
 /// Connections of one call that we open, or are about to: a peer that names many addresses does not
 /// make us knock everywhere.
 const MOST_OPENED: usize = 16;
+/// A simultaneous open that was refused, by a NAT that the peer has not opened yet, is tried so
+/// often altogether, with this pause (RFC 6544 section 7.1).
+const MOST_ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
 /// The longest packet of a stranger: a check has about 120 bytes, 620 with the longest names.
 const STRANGERS_LONGEST: usize = 1024;
 /// The longest packet of the peer: nothing that we agree to is sent in longer ones.
@@ -62,8 +66,10 @@ pub enum FlowOutput {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Ours, not yet there.
-    Opening,
+    /// Ours, not yet there; the how manieth attempt.
+    Opening { attempt: u32 },
+    /// A simultaneous open that was refused, before the next attempt.
+    Pausing { until: Instant, attempt: u32 },
     /// Accepted; no check of the peer has come by it, and it is closed then.
     Stranger { until: Instant },
     /// Ours, or the peer's by its checks.
@@ -73,23 +79,40 @@ enum State {
 #[derive(Debug)]
 struct Flow {
     path: Path,
+    accepted: bool,
     state: State,
     deframer: Deframer,
 }
 
 impl Flow {
-    fn new(path: Path, state: State) -> Self {
+    fn new(path: Path, accepted: bool, state: State) -> Self {
         let deframer = Deframer::default();
         Self {
             path,
+            accepted,
             state,
             deframer,
         }
     }
 
-    fn is_accepted(&self) -> bool {
-        self.path.protocol == TransportProtocol::Tcp(TcpType::Passive)
+    fn is_there(&self) -> bool {
+        matches!(self.state, State::Stranger { .. } | State::Open)
     }
+
+    fn connect(&self, flow: FlowId) -> FlowOutput {
+        let Path { base, remote, .. } = self.path;
+        let from = if is_simultaneous(self.path) {
+            base
+        } else {
+            SocketAddr::new(base.ip(), 0)
+        };
+        let to = remote;
+        FlowOutput::Connect { flow, from, to }
+    }
+}
+
+fn is_simultaneous(path: Path) -> bool {
+    path.protocol == TransportProtocol::Tcp(TcpType::SimultaneousOpen)
 }
 
 /// The connections of one call.
@@ -125,54 +148,80 @@ impl TcpFlows {
     /// Opens the connection of a path, unless it stands or is being opened.
     pub fn open(&mut self, path: Path) {
         match self.find(path) {
-            Some((_, flow)) if flow.state == State::Opening => return,
-            Some(_) => return self.out.push_back(FlowOutput::Opened(path)),
+            Some((_, flow)) if flow.is_there() => {
+                return self.out.push_back(FlowOutput::Opened(path));
+            }
+            Some(_) => return,
             None => {}
         }
-        let opened = self.flows.values().filter(|flow| !flow.is_accepted());
-        if opened.count() >= MOST_OPENED {
+        let opened = self.flows.values().filter(|flow| !flow.accepted);
+        // A port that connects to itself gets through (RFC 9293 section 3.5).
+        if opened.count() >= MOST_OPENED || path.remote == path.base {
             return self.out.push_back(FlowOutput::Lost(path));
         }
-        let flow = self.insert(Flow::new(path, State::Opening));
-        let from = SocketAddr::new(path.base.ip(), 0);
-        let to = path.remote;
-        self.out.push_back(FlowOutput::Connect { flow, from, to });
+        let flow = Flow::new(path, false, State::Opening { attempt: 1 });
+        self.start(flow);
     }
 
-    /// Somebody has connected to the socket that listens on `base`; the number of the connection,
-    /// or nothing if there are too many.
+    fn start(&mut self, flow: Flow) {
+        let id = self.insert(flow);
+        if let Some(flow) = self.flows.get(&id) {
+            self.out.push_back(flow.connect(id));
+        }
+    }
+
+    /// Somebody has connected to the socket that listens on `base`, for a passive candidate or for
+    /// one of simultaneous open; the number of the connection, or nothing if there are too many.
     pub fn handle_accepted(
         &mut self,
         now: Instant,
+        tcp_type: TcpType,
         base: SocketAddr,
         from: SocketAddr,
     ) -> Option<FlowId> {
         let path = Path {
-            protocol: TransportProtocol::Tcp(TcpType::Passive),
+            protocol: TransportProtocol::Tcp(tcp_type),
             base,
             remote: from,
         };
-        // The system tells of no second connection between the same two ports while one stands.
-        if let Some((old, _)) = self.find(path) {
-            self.end(old);
+        let mut opening = false;
+        if let Some((old, flow)) = self.find(path) {
+            if flow.is_there() {
+                // The system tells of no second connection between the same two ports while one
+                // stands.
+                self.end(old);
+            } else {
+                // The peer's SYN came before ours left: this is the connection that was wished for.
+                opening = true;
+                self.flows.remove(&old);
+                self.out.push_back(FlowOutput::Close { flow: old });
+            }
         }
-        let accepted = self.flows.values().filter(|flow| flow.is_accepted());
+        let accepted = self.flows.values().filter(|flow| flow.accepted);
         if accepted.count() >= MOST_ACCEPTED {
-            let oldest = self
-                .flows
-                .iter()
-                .find(|(_, flow)| matches!(flow.state, State::Stranger { .. }))
-                .map(|(id, _)| *id)?;
-            self.end(oldest);
+            let mut flows = self.flows.iter();
+            let oldest = flows.find(|(_, flow)| matches!(flow.state, State::Stranger { .. }));
+            match oldest.map(|(id, _)| *id) {
+                Some(oldest) => self.end(oldest),
+                None => {
+                    if opening {
+                        self.out.push_back(FlowOutput::Lost(path));
+                    }
+                    return None;
+                }
+            }
+        }
+        if opening {
+            self.out.push_back(FlowOutput::Opened(path));
         }
         let until = now + STRANGERS_TIME;
-        Some(self.insert(Flow::new(path, State::Stranger { until })))
+        Some(self.insert(Flow::new(path, true, State::Stranger { until })))
     }
 
     /// A connection of [`FlowOutput::Connect`] stands.
     pub fn handle_connected(&mut self, flow: FlowId) {
         if let Some(flow) = self.flows.get_mut(&flow)
-            && flow.state == State::Opening
+            && matches!(flow.state, State::Opening { .. })
         {
             flow.state = State::Open;
             self.out.push_back(FlowOutput::Opened(flow.path));
@@ -180,8 +229,15 @@ impl TcpFlows {
     }
 
     /// A connection could not be opened, or was closed by the other side.
-    pub fn handle_closed(&mut self, flow: FlowId) {
-        if let Some(flow) = self.flows.remove(&flow) {
+    pub fn handle_closed(&mut self, now: Instant, id: FlowId) {
+        if let Some(flow) = self.flows.get_mut(&id)
+            && let State::Opening { attempt } = flow.state
+            && is_simultaneous(flow.path)
+            && attempt < MOST_ATTEMPTS
+        {
+            let until = now + PAUSE;
+            flow.state = State::Pausing { until, attempt };
+        } else if let Some(flow) = self.flows.remove(&id) {
             self.out.push_back(FlowOutput::Lost(flow.path));
         }
     }
@@ -222,7 +278,7 @@ impl TcpFlows {
     /// a datagram, a packet may be lost.
     pub fn frame(&self, path: Path, packet: &[u8]) -> Option<(FlowId, Vec<u8>)> {
         let (id, flow) = self.find(path)?;
-        if flow.state == State::Opening {
+        if !flow.is_there() {
             return None;
         }
         Some((id, frame(packet)?))
@@ -261,13 +317,22 @@ impl TcpFlows {
         for id in strangers {
             self.end(id);
         }
+        for (id, flow) in &mut self.flows {
+            if let State::Pausing { until, attempt } = flow.state
+                && until <= now
+            {
+                let attempt = attempt + 1;
+                flow.state = State::Opening { attempt };
+                self.out.push_back(flow.connect(*id));
+            }
+        }
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let untils = self.flows.values().filter_map(|flow| match flow.state {
-            State::Stranger { until } => Some(until),
-            State::Opening | State::Open => None,
+            State::Stranger { until } | State::Pausing { until, .. } => Some(until),
+            State::Opening { .. } | State::Open => None,
         });
         untils.min()
     }

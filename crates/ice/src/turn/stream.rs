@@ -12,7 +12,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that broke off is opened again after so long, then after twice as long, and so on.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// One connection to a TURN server, by the number that the gatherer gave it. Never reused.
+/// One connection to a TURN or STUN server, by the number that the gatherer gave it. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TurnStream(pub(crate) u64);
 

@@ -274,7 +274,7 @@ impl Peer {
         {
             self.log.starts.note(now, id, true);
         }
-        let came = self.sockets.fulfil(wish);
+        let came = self.sockets.fulfil(now, wish);
         self.came(now, came);
     }
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use ringtrue_ice::{
-    Base, FlowId, FlowOutput, GatherConfig, Gatherer, Pacer, Path, TcpFlows, TcpWish, Transmit,
+    Base, FlowId, FlowOutput, GatherConfig, Gatherer, Pacer, Path, TcpFlows, TcpType, TcpWish,
+    Transmit,
 };
 use ringtrue_testnet::{Delivery, StreamId, Wish};
 
@@ -37,7 +38,7 @@ impl Sockets {
         now: Instant,
     ) -> Self {
         let mut gatherer = Gatherer::new(config, bases, seed, now);
-        gatherer.listen_on(listeners.clone());
+        gatherer.listen_on(listeners.clone(), Vec::new());
         let ports = listeners.first().map(|base| base.address.port());
         Self {
             gatherer,
@@ -79,12 +80,12 @@ impl Sockets {
             Delivery::Closed { stream, .. } => {
                 if let Some(flow) = self.flow_of(stream) {
                     self.streams.retain(|(known, _)| *known != stream);
-                    self.flows.handle_closed(flow);
+                    self.flows.handle_closed(now, flow);
                 }
             }
             Delivery::PortMapped { .. } => {}
         }
-        self.flow_output()
+        self.flow_output(now)
     }
 
     fn handle_datagram(
@@ -111,7 +112,10 @@ impl Sockets {
         from: SocketAddr,
     ) {
         let listens = self.listeners.iter().any(|base| base.address == local);
-        let flow = listens.then(|| self.flows.handle_accepted(now, local, from));
+        let flow = listens.then(|| {
+            let passive = TcpType::Passive;
+            self.flows.handle_accepted(now, passive, local, from)
+        });
         match flow.flatten() {
             Some(flow) => self.streams.push((stream, flow)),
             None => self.wishes.push(Wish::Close { stream }),
@@ -132,12 +136,12 @@ impl Sockets {
             .map(|(stream, _)| *stream)
     }
 
-    fn flow_output(&mut self) -> Vec<Came> {
+    fn flow_output(&mut self, now: Instant) -> Vec<Came> {
         let mut came = Vec::new();
         while let Some(output) = self.flows.poll_output() {
             match output {
                 FlowOutput::Connect { flow, .. } if self.without_streams => {
-                    self.flows.handle_closed(flow);
+                    self.flows.handle_closed(now, flow);
                 }
                 FlowOutput::Connect { flow, from, to } => {
                     let stream = StreamId(self.next_stream);
@@ -164,12 +168,12 @@ impl Sockets {
         came
     }
 
-    pub fn fulfil(&mut self, wish: TcpWish) -> Vec<Came> {
+    pub fn fulfil(&mut self, now: Instant, wish: TcpWish) -> Vec<Came> {
         match wish {
             TcpWish::Open(path) => self.flows.open(path),
             TcpWish::Send { path, payload } => self.send_stream(path, &payload),
         }
-        self.flow_output()
+        self.flow_output(now)
     }
 
     fn send_stream(&mut self, path: Path, packet: &[u8]) {
@@ -208,7 +212,7 @@ impl Sockets {
     pub fn handle_timeout(&mut self, now: Instant, pacer: &mut Pacer) -> Vec<Came> {
         self.gatherer.handle_timeout(now, pacer);
         self.flows.handle_timeout(now);
-        self.flow_output()
+        self.flow_output(now)
     }
 
     pub fn poll_timeout(&self, pacer: &Pacer) -> Option<Instant> {

@@ -109,7 +109,7 @@ impl Call {
         {
             self.restart_selected();
             self.end_trickling();
-            self.let_bindings_go();
+            self.let_bindings_go(desk, now);
             self.answer_waiting_reinvite(desk, now);
             self.update_offer(desk, now);
         }

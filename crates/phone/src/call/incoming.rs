@@ -424,7 +424,7 @@ impl Call {
             Agreement::Offered(local) => Talking::offered(desk, now, dialog, FORK, *local, ring),
         };
         self.stage = Stage::Talking(Box::new(talking));
-        self.let_bindings_go();
+        self.let_bindings_go(desk, now);
         self.run_ice(desk, now);
     }
 

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{
-    ForkId, Gate, IceDescription, IceSession, PathProof, Role, SessionConfig, TcpType,
-    TransportProtocol, UnverifiedPolicy, UnverifiedReason,
+    ForkId, Gate, IceDescription, IceSession, PathProof, Role, SessionConfig, UnverifiedPolicy,
+    UnverifiedReason,
 };
-use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia};
+use ringtrue_sip::sdp::{self, Direction, IceSupport};
 use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{DialogId, OutgoingInvite};
 
 use super::forks::{Fork, ForkMedia, Inviting, Ringing};
-use super::offer::components;
+use super::offer::{components, shorten};
 use super::talking::Talking;
 use super::terms::Terms;
 use super::{Call, End, Stage, open_sound};
@@ -24,22 +24,6 @@ use crate::settings::{IceUse, RingWhen};
 const RINGING_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the effect of a CANCEL is waited for.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(4);
-
-/// Leaves TCP candidates out until the INVITE fits a datagram: first the active ones, which the peer
-/// learns from the connections themselves, then the passive one (docs/decisions/0013). Our own
-/// checks go by TCP all the same.
-fn shorten(desk: &Desk, offer: &mut LocalMedia, request: &mut OutgoingInvite) {
-    for out in [TcpType::Active, TcpType::Passive] {
-        if desk.sip.fits_datagram(request) {
-            return;
-        }
-        if let Some(ice) = &mut offer.ice {
-            let out = TransportProtocol::Tcp(out);
-            ice.candidates.retain(|candidate| candidate.protocol != out);
-            request.body = sdp::offer(offer);
-        }
-    }
-}
 
 impl Call {
     /// The candidates are there: the INVITE leaves, with all of them.
@@ -64,7 +48,10 @@ impl Call {
         if self.ice.is_none() {
             request.supported.clear();
         }
-        shorten(desk, &mut offer, &mut request);
+        shorten(&mut offer, |offer| {
+            request.body = sdp::offer(offer);
+            desk.sip.fits_datagram(&request)
+        });
         let handle = desk.sip.invite(now, request);
         self.handle = Some(handle);
         self.call_id = desk.sip.call_id(handle).unwrap_or_default().to_owned();
@@ -463,7 +450,7 @@ impl Call {
         let dialog = talking.dialog.clone();
         self.stage = Stage::Talking(Box::new(talking));
         self.trickle_after_answer(desk, now, &dialog);
-        self.let_bindings_go();
+        self.let_bindings_go(desk, now);
         self.run_ice(desk, now);
         self.update_offer(desk, now);
     }

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use ringtrue_ice::{ComponentId, IceDescription, IceSession};
+use ringtrue_ice::{
+    CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
+};
 use ringtrue_media::{Codec, StreamConfig};
 use ringtrue_sip::sdp::{Direction, LocalMedia, Negotiated, RtpCodec};
 
@@ -80,6 +82,36 @@ impl Session {
         local.rtcp_mux = local.rtcp.is_none();
         local.ice = Some(selected);
         local
+    }
+}
+
+/// Leaves TCP candidates out until the request with this offer fits a datagram (docs/decisions/0013):
+/// first the active ones, which the peer learns from the connections themselves, then those of
+/// simultaneous open that reach no further than the passive one, then that one, at last what only
+/// simultaneous open reaches; but this one stays in what fits no datagram either way. `fits` is asked
+/// about the result last. Our own checks go by TCP all the same.
+pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) -> bool) {
+    let order = [
+        (TcpType::Active, CandidateType::Host),
+        (TcpType::SimultaneousOpen, CandidateType::Host),
+        (TcpType::Passive, CandidateType::Host),
+        (TcpType::SimultaneousOpen, CandidateType::ServerReflexive),
+    ];
+    let mut longer = offer.clone();
+    for (tcp_type, kind) in order {
+        if fits(offer) {
+            return;
+        }
+        longer = offer.clone();
+        if let Some(ice) = &mut offer.ice {
+            let out = (TransportProtocol::Tcp(tcp_type), kind);
+            ice.candidates
+                .retain(|candidate| (candidate.protocol, candidate.kind) != out);
+        }
+    }
+    if !fits(offer) {
+        *offer = longer;
+        fits(offer);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringtrue_ice::{ComponentId, IceDescription};
 use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, SessionDescription};
 
-use super::offer::components;
+use super::offer::{components, shorten};
 use super::silence::Verdict;
 use super::talking::{Media, Subsequent};
 use super::{Call, Stage};
@@ -129,7 +129,7 @@ impl Call {
                     if let Stage::Talking(talking) = &mut self.stage {
                         talking.restart = Restart::Idle;
                     }
-                    self.let_bindings_go();
+                    self.let_bindings_go(desk, now);
                     return;
                 }
             }
@@ -154,11 +154,15 @@ impl Call {
         }
         self.session.changed();
         let direction = terms.negotiated.direction;
-        let local = self
+        let mut local = self
             .session
             .describe(desk, sockets, self.ice.as_ref(), direction)
             .continuing(&terms.last);
-        let body = sdp::subsequent_offer(&terms.last, &local);
+        let mut body = Vec::new();
+        shorten(&mut local, |local| {
+            body = sdp::subsequent_offer(&terms.last, local);
+            in_answer || desk.sip.reinvite_fits_datagram(&dialog, &body)
+        });
         let local = Box::new(local);
         let (sent, until) = if in_answer {
             let sent = desk.sip.answer_reinvite(now, &dialog, body);

@@ -479,12 +479,12 @@ impl Call {
     }
 
     /// Once media has its path no other binding of the NAT is needed.
-    pub(super) fn let_bindings_go(&mut self) {
+    pub(super) fn let_bindings_go(&mut self, desk: &mut Desk, now: Instant) {
         if let (Stage::Talking(talking), Some(ice), Some(sockets)) =
             (&self.stage, &self.ice, &mut self.sockets)
             && ice.path(talking.fork, ComponentId::Rtp).is_some()
         {
-            sockets.path_selected();
+            sockets.path_selected(desk, now);
         }
     }
 

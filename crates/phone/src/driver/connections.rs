@@ -55,7 +55,7 @@ pub(super) struct Connections {
 
 /// Where a connection goes, and how.
 pub(super) struct Route {
-    /// The local address to leave from; port 0 is any.
+    /// The local address to leave from; port 0 is any, and another may be one that is listened on.
     pub(super) from: Option<SocketAddr>,
     pub(super) to: SocketAddr,
     /// The name that the server's certificate must be good for; none: no TLS.
@@ -97,16 +97,28 @@ impl Connections {
 
     /// Accepts connections on this address from now on.
     pub(super) async fn listen(&mut self, address: SocketAddr) -> std::io::Result<()> {
-        let listener = listener(address, 128)?;
+        let socket = unbound(address)?;
+        if address.port() != 0 {
+            // A port whose old connections linger in TIME-WAIT is free all the same.
+            socket.set_reuseaddr(true)?;
+        }
+        socket.bind(address)?;
+        let listener = socket.listen(128)?;
         let inbox = self.inbox.clone();
         self.listeners
             .push(tokio::spawn(accept(listener, address, None, inbox)));
         Ok(())
     }
 
-    /// Accepts connections for media on any port of this address; gives the port too.
-    pub(super) fn listen_for_media(&mut self, address: IpAddr) -> std::io::Result<SocketAddr> {
-        let listener = listener(SocketAddr::new(address, 0), 16)?;
+    /// Accepts connections for media on any port of this address; gives the port too. Others may
+    /// leave from it if it is shared.
+    pub(super) fn listen_for_media(
+        &mut self,
+        address: IpAddr,
+        shared: bool,
+    ) -> std::io::Result<SocketAddr> {
+        let socket = bound(SocketAddr::new(address, 0), shared)?;
+        let listener = socket.listen(16)?;
         let local = listener.local_addr()?;
         let inbox = self.inbox.clone();
         let task = tokio::spawn(accept(listener, local, Some(local), inbox));
@@ -266,21 +278,28 @@ impl Drop for Connections {
     }
 }
 
-fn listener(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+/// A socket of the family of this address, and of no other.
+fn unbound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => {
             let socket = TcpSocket::new_v6()?;
             socket2::SockRef::from(&socket).set_only_v6(true)?;
-            socket
+            Ok(socket)
         }
-    };
-    if address.port() != 0 {
-        // A port whose old connections linger in TIME-WAIT is free all the same.
+    }
+}
+
+/// A socket at this address, which may be shared with other sockets that say so.
+fn bound(address: SocketAddr, shared: bool) -> std::io::Result<TcpSocket> {
+    let socket = unbound(address)?;
+    if shared {
         socket.set_reuseaddr(true)?;
+        #[cfg(unix)]
+        socket.set_reuseport(true)?;
     }
     socket.bind(address)?;
-    socket.listen(backlog)
+    Ok(socket)
 }
 
 async fn accept(
@@ -353,14 +372,11 @@ enum Opened {
 }
 
 async fn connect(connection: Connection, route: &Route) -> std::io::Result<TcpStream> {
-    let socket = if route.to.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
+    let socket = match route.from {
+        Some(from) => bound(from, from.port() != 0)?,
+        None if route.to.is_ipv4() => TcpSocket::new_v4()?,
+        None => TcpSocket::new_v6()?,
     };
-    if let Some(from) = route.from {
-        socket.bind(from)?;
-    }
     if is_media(connection)
         && let Err(error) = socket.set_send_buffer_size(MEDIA_BUFFER)
     {

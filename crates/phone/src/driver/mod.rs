@@ -423,7 +423,11 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Output::Datagram { local, to, payload } => self.sockets.send(local, to, &payload),
             Output::Bind { request, address } => self.bind_media(request, address),
             Output::Unbind { local } => self.sockets.close(local),
-            Output::Listen { request, address } => self.listen_for_media(request, address),
+            Output::Listen {
+                request,
+                address,
+                shared,
+            } => self.listen_for_media(request, address, shared),
             Output::Unlisten { local } => self.connections.unlisten(local),
             Output::MapPort { request, local } => {
                 let nobody = self.ports.map(request, local);
@@ -508,10 +512,10 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         self.phone.handle_bound(Instant::now(), request, result);
     }
 
-    fn listen_for_media(&mut self, request: BindRequest, address: IpAddr) {
+    fn listen_for_media(&mut self, request: BindRequest, address: IpAddr, shared: bool) {
         let result = self
             .connections
-            .listen_for_media(address)
+            .listen_for_media(address, shared)
             .map_err(|error| error.to_string());
         if let Err(error) = &result {
             tracing::debug!(%address, %error, "no TCP candidate");

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use ringtrue_ice::{Base, ComponentId, GatherConfig};
+use ringtrue_ice::{Base, ComponentId, GatherConfig, TcpType};
 
 use super::{MediaSockets, Wanted, preference};
 use crate::desk::Desk;
@@ -162,7 +162,9 @@ impl MediaSockets {
         let bound = again.wanted.is_empty() && self.tcp.is_settled();
         if !again.asking && (bound || now >= ends) {
             again.asking = true;
-            self.keeper.listen_on(self.tcp.listeners());
+            let simultaneous = self.tcp.listeners(TcpType::SimultaneousOpen);
+            let passive = self.tcp.listeners(TcpType::Passive);
+            self.keeper.listen_on(passive, simultaneous);
             let config = GatherConfig {
                 stun_servers: desk.servers.stun(),
                 turn_servers: desk.servers.turn(),

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use ringtrue_ice::{
-    Base, ComponentId, FlowId, FlowOutput, Path, TcpFlows, TcpWish, Transmit, TransportProtocol,
+    Base, ComponentId, FlowId, FlowOutput, Path, TcpFlows, TcpType, TcpWish, Transmit,
+    TransportProtocol,
 };
 
 use super::{MediaSockets, preference};
@@ -25,21 +26,30 @@ pub(crate) enum Came {
 #[derive(Debug)]
 struct Wanted {
     request: BindRequest,
+    tcp_type: TcpType,
     local_preference: u16,
+}
+
+/// A socket that listens, for candidates of this type: passive or simultaneous-open.
+#[derive(Debug)]
+struct Listener {
+    base: Base,
+    tcp_type: TcpType,
 }
 
 /// Listening sockets and connections.
 #[derive(Debug, Default)]
 pub(super) struct TcpMedia {
     wanted: Vec<Wanted>,
-    listeners: Vec<Base>,
+    listeners: Vec<Listener>,
     flows: TcpFlows,
     connections: Vec<(Connection, FlowId)>,
 }
 
 impl TcpMedia {
-    /// Wishes for what is missing: one socket for each address family, on its best address. More
-    /// would make the INVITE longer than a datagram should be, and find hardly any more paths.
+    /// Wishes for what is missing: one socket of each type for each address family, on its best
+    /// address. More would make the INVITE longer than a datagram should be, and find hardly any
+    /// more paths.
     pub(super) fn listen(&mut self, desk: &mut Desk) {
         if !desk.uses_ice_tcp() {
             return;
@@ -50,12 +60,18 @@ impl TcpMedia {
                 continue;
             }
             families.push(address.is_ipv4());
-            let stands = |base: &Base| base.address.ip() == address;
-            if !self.listeners.iter().any(stands) {
-                self.wanted.push(Wanted {
-                    request: desk.listen(address),
-                    local_preference: preference(rank),
-                });
+            for tcp_type in [TcpType::Passive, TcpType::SimultaneousOpen] {
+                let stands = |known: &Listener| {
+                    known.base.address.ip() == address && known.tcp_type == tcp_type
+                };
+                if !self.listeners.iter().any(stands) {
+                    let shared = tcp_type == TcpType::SimultaneousOpen;
+                    self.wanted.push(Wanted {
+                        request: desk.listen(address, shared),
+                        tcp_type,
+                        local_preference: preference(rank),
+                    });
+                }
             }
         }
     }
@@ -70,11 +86,14 @@ impl TcpMedia {
             return false;
         };
         let wish = self.wanted.swap_remove(index);
-        self.listeners.extend(local.map(|address| Base {
-            address,
-            // The components share the connection (RFC 5761), or there is none.
-            component: ComponentId::Rtp,
-            local_preference: wish.local_preference,
+        self.listeners.extend(local.map(|address| Listener {
+            base: Base {
+                address,
+                // The components share the connection (RFC 5761), or there is none.
+                component: ComponentId::Rtp,
+                local_preference: wish.local_preference,
+            },
+            tcp_type: wish.tcp_type,
         }));
         true
     }
@@ -84,15 +103,18 @@ impl TcpMedia {
         self.wanted.is_empty()
     }
 
-    pub(super) fn listeners(&self) -> Vec<Base> {
-        self.listeners.clone()
+    /// The sockets of this type.
+    pub(super) fn listeners(&self, tcp_type: TcpType) -> Vec<Base> {
+        let known = self.listeners.iter();
+        let known = known.filter(|known| known.tcp_type == tcp_type);
+        known.map(|known| known.base).collect()
     }
 
     /// Closes everything.
     pub(super) fn close(&mut self, desk: &mut Desk) {
-        for base in self.listeners.drain(..) {
+        for listener in self.listeners.drain(..) {
             desk.out(Output::Unlisten {
-                local: base.address,
+                local: listener.base.address,
             });
         }
         for (connection, _) in self.connections.drain(..) {
@@ -101,14 +123,14 @@ impl TcpMedia {
     }
 
     fn close_vanished(&mut self, desk: &mut Desk, addresses: &[IpAddr]) {
-        let (kept, vanished): (Vec<Base>, Vec<Base>) = self
+        let (kept, vanished): (Vec<Listener>, Vec<Listener>) = self
             .listeners
             .drain(..)
-            .partition(|base| addresses.contains(&base.address.ip()));
+            .partition(|known| addresses.contains(&known.base.address.ip()));
         self.listeners = kept;
-        for base in vanished {
+        for listener in vanished {
             desk.out(Output::Unlisten {
-                local: base.address,
+                local: listener.base.address,
             });
         }
         self.flows
@@ -184,11 +206,10 @@ impl MediaSockets {
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Option<Option<Connection>> {
-        let listens = |base: &Base| base.address == local;
-        if !self.tcp.listeners.iter().any(listens) {
-            return None;
-        }
-        let Some(flow) = self.tcp.flows.handle_accepted(now, local, peer) else {
+        let mut listeners = self.tcp.listeners.iter();
+        let listener = listeners.find(|known| known.base.address == local)?;
+        let tcp_type = listener.tcp_type;
+        let Some(flow) = self.tcp.flows.handle_accepted(now, tcp_type, local, peer) else {
             return Some(None);
         };
         let connection = desk.connection();
@@ -212,12 +233,12 @@ impl MediaSockets {
         }
     }
 
-    pub(crate) fn handle_closed(&mut self, connection: Connection) {
+    pub(crate) fn handle_closed(&mut self, now: Instant, connection: Connection) {
         if let Some(flow) = self.tcp.flow_of(connection) {
             self.tcp
                 .connections
                 .retain(|(known, _)| *known != connection);
-            self.tcp.flows.handle_closed(flow);
+            self.tcp.flows.handle_closed(now, flow);
         }
     }
 

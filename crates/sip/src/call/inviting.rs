@@ -153,6 +153,11 @@ impl Endpoint {
         if hop.is_ok_and(|hop| hop.protocol == Some(Protocol::Tcp)) {
             return true;
         }
+        self.is_short(&request)
+    }
+
+    /// Whether a request fits a datagram with what is added as it leaves.
+    pub(super) fn is_short(&self, request: &Request) -> bool {
         let rest = ADDED_LATER + self.config.user_agent.len();
         request.to_compact_bytes().len() + rest <= MAX_DATAGRAM
     }

@@ -9,7 +9,7 @@ use crate::endpoint::{
     ClientKey, CommandRefused, DialogId, Endpoint, Outcome, Purpose, ServerKey, SipEvent,
 };
 use crate::message::{HeaderName, Method, Request, Response, StatusCode};
-use crate::transport::Flow;
+use crate::transport::{Flow, Protocol};
 
 /// A peer sends no re-INVITE of its own while it has one of ours (RFC 3261 section 14.1), so what
 /// comes after this time shows that ours was lost on the way: the peer's goes first, where 491
@@ -74,6 +74,20 @@ impl Endpoint {
             let parts = (&session.standing, &session.change, &session.retry);
             matches!(parts, (Standing::Confirmed, Change::Idle, None))
         })
+    }
+
+    /// Whether a re-INVITE with this offer will go in a datagram, where its dialog goes by datagrams
+    /// at all; see [`fits_datagram`](Self::fits_datagram).
+    pub fn reinvite_fits_datagram(&mut self, dialog: &DialogId, body: &[u8]) -> bool {
+        let Some(session) = self.session(dialog) else {
+            return true;
+        };
+        let mut dialog = session.dialog.clone();
+        let hop = Self::dialog_hop(&dialog, session.detour);
+        let mut invite = dialog.request(Method::Invite);
+        put_sdp(&mut invite.headers, &mut invite.body, body);
+        Self::describe_us(&self.config, &mut invite.headers);
+        hop.is_ok_and(|hop| hop.protocol == Some(Protocol::Tcp)) || self.is_short(&invite)
     }
 
     /// Gives up an offer of ours that met the peer's (491) and waits to be sent again.

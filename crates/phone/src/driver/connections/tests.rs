@@ -142,7 +142,9 @@ async fn a_slow_connection_of_media_loses_packets_and_nothing_more() {
     const FRAME: usize = 174;
     let (inbox, mut at_bob) = mpsc::channel(16);
     let mut bob = Connections::new(inbox, Vec::new(), Tls::new(None).unwrap());
-    let local = bob.listen_for_media("127.0.0.1".parse().unwrap()).unwrap();
+    let local = bob
+        .listen_for_media("127.0.0.1".parse().unwrap(), false)
+        .unwrap();
     let mut slow = TcpStream::connect(local).await.unwrap();
     let Incident::Accepted { stream, media, .. } = next(&mut at_bob).await else {
         panic!("it is accepted");
@@ -173,4 +175,68 @@ async fn a_slow_connection_of_media_loses_packets_and_nothing_more() {
     bob.unlisten(local);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(TcpStream::connect(local).await.is_err());
+}
+
+/// Both listen on a port and connect from it to the other's, in both orders and at once: there is
+/// one connection between the two ports, whether the system crosses the SYNs or one of them is
+/// accepted, and it carries bytes both ways.
+#[tokio::test]
+async fn two_that_open_towards_each_other_have_one_connection() {
+    let ip: IpAddr = "127.0.0.1".parse().unwrap();
+    let number = Connection(1 << 62 | 1);
+    for later in [None, Some(0), Some(1)] {
+        let mut sides = Vec::new();
+        for _ in 0..2 {
+            let (inbox, incidents) = mpsc::channel(16);
+            let mut side = Connections::new(inbox, Vec::new(), Tls::new(None).unwrap());
+            let local = side.listen_for_media(ip, true).unwrap();
+            sides.push((side, incidents, local));
+        }
+        let addresses = [sides[0].2, sides[1].2];
+        let order = if later == Some(0) { [1, 0] } else { [0, 1] };
+        for index in order {
+            let from = Some(addresses[index]);
+            let to = addresses[1 - index];
+            sides[index].0.connect(
+                number,
+                Route {
+                    from,
+                    to,
+                    tls: None,
+                },
+            );
+            if later.is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        let mut carrying = Vec::new();
+        for (index, (side, incidents, _)) in sides.iter_mut().enumerate() {
+            let carries = loop {
+                match next(incidents).await {
+                    Incident::Connected(connection) => break connection,
+                    Incident::Accepted { stream, peer, .. } => {
+                        assert_eq!(peer, addresses[1 - index]);
+                        let accepted = Connection(1 << 62 | 2);
+                        side.adopt(accepted, stream);
+                        break accepted;
+                    }
+                    // The other's SYN was accepted before this side's left.
+                    Incident::Closed { connection, .. } => assert!(side.ended(connection)),
+                    _ => panic!("nothing was sent"),
+                }
+            };
+            side.write(carries, vec![index as u8]).unwrap();
+            carrying.push(carries);
+        }
+        for (index, (_, incidents, _)) in sides.iter_mut().enumerate() {
+            let got = loop {
+                match next(incidents).await {
+                    Incident::Bytes(connection, bytes) => break (connection, bytes),
+                    Incident::Closed { connection, .. } => assert_ne!(connection, carrying[index]),
+                    _ => panic!("there is one connection"),
+                }
+            };
+            assert_eq!(got, (carrying[index], vec![1 - index as u8]));
+        }
+    }
 }

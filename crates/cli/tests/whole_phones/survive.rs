@@ -9,13 +9,14 @@ use ringtrue_phone::event::{EndReason, Outcome, PathReport};
 use ringtrue_phone::settings::{AnswerWhen, IceUse};
 use ringtrue_phone::{EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
-use ringtrue_testnet::{GatewayConfig, GatewayId, HostId, NatConfig, Verdict};
+use ringtrue_testnet::{GatewayConfig, GatewayId, HostId, NatConfig, Verdict, World};
 
 use crate::stage::{Place, Setup, Stage, TURN, outcome, with_turn};
 use crate::talk::{
     assert_ends_in_order, assert_no_gap, cut, gaps, move_to, restart, selections, set_addresses,
     talking, talking_as_set_up,
 };
+use crate::tcp::stun_by_tcp;
 
 /// Two round trips and 300 ms, with the stage's 50 ms one way.
 const BUDGET: Duration = Duration::from_millis(500);
@@ -28,6 +29,8 @@ fn selected(phone: &VirtualPhone) -> PathReport {
     });
     selected.expect("a path is selected")
 }
+
+type More = fn(&mut World, [HostId; 2], [HostId; 2]);
 
 /// A call that has only the way through the relay.
 fn relayed() -> Stage {
@@ -93,19 +96,22 @@ fn a_relayed_call_moves_to_another_network() {
 /// allocation and a restart bring the call back.
 #[test]
 fn a_turn_server_that_restarts_costs_half_a_second() {
-    for by_caller in [true, false] {
-        let mut stage = if by_caller {
-            relayed()
-        } else {
-            talking_as_set_up(Setup {
-                alices: |settings| settings.duration = None,
-                bobs: |settings| {
-                    with_turn(settings);
-                    settings.duration = None;
-                },
-                ..Setup::between(Place::Symmetric, Place::Symmetric)
-            })
-        };
+    let patient: fn(&mut Settings) = |settings| settings.duration = None;
+    let with_relay: fn(&mut Settings) = |settings| {
+        with_turn(settings);
+        settings.duration = None;
+    };
+    let by_udp_alone: More = |_, _, _| {};
+    // Each connection to a STUN server is mapped to another port by these NATs.
+    let stuns: [More; 2] = [by_udp_alone, stun_by_tcp];
+    let relays = [(with_relay, patient), (patient, with_relay)];
+    for ((alices, bobs), more) in relays.into_iter().flat_map(|r| stuns.map(|s| (r, s))) {
+        let mut stage = talking_as_set_up(Setup {
+            alices,
+            bobs,
+            more,
+            ..Setup::between(Place::Symmetric, Place::Symmetric)
+        });
         let at = stage.simulation.now();
         stage.turn_reboots.fetch_add(1, Ordering::Relaxed);
         stage.run(20);

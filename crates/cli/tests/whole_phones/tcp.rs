@@ -123,7 +123,7 @@ fn udp_is_preferred() {
     assert!(by_tcp.contains(&true) && by_tcp.is_sorted(), "{invite}");
 }
 
-fn stun_by_tcp(world: &mut World, _phones: [HostId; 2], [stun, _turn]: [HostId; 2]) {
+pub fn stun_by_tcp(world: &mut World, _phones: [HostId; 2], [stun, _turn]: [HostId; 2]) {
     world.listen(stun, StunServer::PORT);
 }
 

@@ -180,7 +180,10 @@ impl MediaSockets {
         if self.again.as_ref().is_some_and(|again| again.asking) && self.keeper.is_finished() {
             let gathered = self.gathered_by_now();
             let known = |address| self.gathered.candidates().any(|old| old.address == address);
-            self.remapped = gathered.candidates().any(|new| !known(new.address));
+            // A connection to a STUN server is another each time, and so may be what a NAT makes of it.
+            self.remapped = gathered
+                .candidates()
+                .any(|new| !new.protocol.is_tcp() && !known(new.address));
             self.gathered = gathered.keeping(&self.gathered);
             self.again = None;
         }

@@ -177,8 +177,10 @@ impl Endpoint {
         }
     }
 
-    /// A connection has closed, or could not be opened (`refused`).
-    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, refused: bool) {
+    /// A connection has closed: in order, or because it could not be opened or was reset (`failed`).
+    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, failed: bool) {
+        // One that stood may be opened anew: its NAT may have forgotten it, or the peer restarted.
+        let refused = failed && !self.connections.is_open(connection);
         if let Some(peer) = self.connections.forget(connection) {
             if refused {
                 self.peers.tcp_failed(now, peer);

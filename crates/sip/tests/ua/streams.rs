@@ -202,6 +202,35 @@ fn a_response_finds_its_way_when_the_connection_is_gone() {
     assert_eq!(wire.connects[1].1, address(1), "to the port of the Via");
 }
 
+/// A NAT has forgotten the connection, which the peer answers with a reset.
+#[test]
+fn a_request_on_a_connection_that_is_reset_leaves_by_a_new_one() {
+    for target in ["sip:bob@10.0.0.2;transport=tcp", "sip:bob@10.0.0.2"] {
+        let mut wire = Wire::pair();
+        wire.invite(0, target, &large());
+        let bob = wire.incoming(1);
+        wire.with(1, |e, now| e.accept(now, bob, Some(b"answer".to_vec())))
+            .unwrap();
+        let dialog = wire.accepted(0).0;
+        wire.confirmed(1);
+        wire.run_for(100);
+        let mut lost = false;
+        wire.filter(move |sent| {
+            let lose = sent.tcp && sent.first_line().starts_with("INVITE") && !lost;
+            lost |= lose;
+            if lose { Fate::Drop } else { Fate::Pass }
+        });
+        let before = wire.ms();
+        wire.with(0, |e, now| e.reinvite(now, &dialog, large().into_bytes()))
+            .unwrap();
+        wire.reset_connections(0);
+        wire.wait(1, |event| {
+            matches!(event, SipEvent::Reinvite { .. }).then_some(())
+        });
+        assert!(wire.ms() - before <= 60, "{} ms", wire.ms() - before);
+    }
+}
+
 #[test]
 fn an_unreachable_tcp_proxy_is_reported() {
     let mut wire = Wire::new();

@@ -339,6 +339,14 @@ impl Wire {
         }
     }
 
+    /// Resets all connections of a node under it: the peer knows nothing of them any more.
+    pub fn reset_connections(&mut self, node: usize) {
+        let mine: Vec<_> = self.peers.keys().copied().collect();
+        for (n, id) in mine.into_iter().filter(|(n, _)| *n == node) {
+            self.put(Delivery::Refused(n, id));
+        }
+    }
+
     fn put(&mut self, delivery: Delivery) {
         self.put_after(DELAY, delivery);
     }
@@ -467,7 +475,10 @@ impl Wire {
                 _ => self.put(Delivery::Refused(node, id)),
             },
             Delivery::Connected(node, id) => self.with(node, |e, _| e.handle_connected(now, id)),
-            Delivery::Refused(node, id) => self.with(node, |e, _| e.handle_closed(now, id, true)),
+            Delivery::Refused(node, id) => {
+                self.peers.remove(&(node, id));
+                self.with(node, |e, _| e.handle_closed(now, id, true));
+            }
             Delivery::Bytes(node, id, bytes) => {
                 self.with(node, |e, _| e.handle_stream(now, id, &bytes));
             }

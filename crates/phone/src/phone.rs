@@ -10,10 +10,13 @@ use ringtrue_sip::message::NameAddr;
 use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{ConnectionId, Endpoint, RegisterConfig, Rejection, SipEvent, SipTransmit};
 
+mod pool;
+
+use self::pool::WarmSet;
 use crate::call::{Call, IncomingInvite};
 use crate::desk::{Desk, is_media};
 use crate::event::EventKind;
-use crate::gathering::{Gathering, Keeper, MediaSockets, StreamEvent, Warm};
+use crate::gathering::{Keeper, MediaSockets, StreamEvent};
 use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
 use crate::io::{
     BindRequest, CallKey, Connection, Frame, Interface, LookupResult, MapRequest, Output,
@@ -22,9 +25,6 @@ use crate::io::{
 use crate::mapping::Remapped;
 use crate::settings::Settings;
 
-/// A set in the pool is verified so often: a server that restarts forgets its allocations without
-/// a word, and a call that came now would offer a dead address.
-const VERIFY: Duration = Duration::from_secs(30);
 /// For how long we register, in seconds.
 const REGISTRATION: u32 = 600;
 
@@ -51,14 +51,6 @@ fn see_off(desk: &mut Desk, now: Instant, mut input: impl FnMut(&mut Keeper) -> 
         desk.partings.extend(left);
     }
     taken
-}
-
-/// A gathered set in the pool.
-struct WarmSet {
-    gathering: Gathering,
-    told: bool,
-    /// When its servers are asked whether it still stands.
-    verify_at: Instant,
 }
 
 impl Phone {
@@ -475,11 +467,7 @@ impl Phone {
             call.handle_timeout(&mut self.desk, now);
         }
         for warm in &mut self.pool {
-            warm.gathering.handle_timeout(&mut self.desk, now);
-            if now >= warm.verify_at {
-                warm.verify_at = now + VERIFY;
-                warm.gathering.verify(&mut self.desk, now);
-            }
+            warm.handle_timeout(&mut self.desk, now);
         }
         let mut pacer = std::mem::take(&mut self.desk.pacer);
         see_off(&mut self.desk, now, |keeper| {
@@ -502,10 +490,7 @@ impl Phone {
             .calls
             .values()
             .filter_map(|call| call.poll_timeout(desk));
-        let pool = self.pool.iter().flat_map(|warm| {
-            let gathering = warm.gathering.poll_timeout(desk);
-            gathering.into_iter().chain([warm.verify_at])
-        });
+        let pool = self.pool.iter().map(|warm| warm.poll_timeout(desk));
         desk.sip
             .poll_timeout()
             .into_iter()
@@ -643,55 +628,5 @@ impl Phone {
         let warm = self.take_warm();
         let call = Call::receive(&mut self.desk, now, key, invite, warm);
         self.calls.insert(key, call);
-    }
-
-    /// A set from the pool: one that is ready, else the one that was begun first.
-    fn take_warm(&mut self) -> Option<Warm> {
-        let ready = |warm: &WarmSet| warm.gathering.took().is_some() && !warm.gathering.is_stale();
-        let index = self.pool.iter().position(ready).unwrap_or(0);
-        if self.pool.is_empty() {
-            return None;
-        }
-        Some(match self.pool.remove(index).gathering.finish() {
-            Ok(sockets) => Warm::Ready(sockets),
-            Err(gathering) => Warm::Begun(*gathering),
-        })
-    }
-
-    /// Takes the sets out of the pool whose candidates a server has lost.
-    fn renew_stale(&mut self, now: Instant) {
-        let (stale, fresh) = std::mem::take(&mut self.pool)
-            .into_iter()
-            .partition::<Vec<_>, _>(|warm| warm.gathering.is_stale());
-        self.pool = fresh;
-        for warm in stale {
-            warm.gathering.abandon(&mut self.desk, now);
-        }
-    }
-
-    /// Keeps the pool filled, and tells of each set that has become ready.
-    fn keep_warm(&mut self, now: Instant) {
-        let wanted = if self.leaving {
-            0
-        } else {
-            self.desk.settings.warm_sets
-        };
-        self.renew_stale(now);
-        while self.pool.len() < wanted {
-            let gathering = Gathering::begin(&mut self.desk, now);
-            self.pool.push(WarmSet {
-                gathering,
-                told: false,
-                verify_at: now + VERIFY,
-            });
-        }
-        for warm in &mut self.pool {
-            if let (false, Some(took)) = (warm.told, warm.gathering.took()) {
-                warm.told = true;
-                let candidates = warm.gathering.candidates();
-                let kind = EventKind::Gathered { candidates, took };
-                self.desk.tell(now, None, kind);
-            }
-        }
     }
 }

@@ -177,6 +177,30 @@ impl Call {
         desk.tell(now, Some(reference), kind);
     }
 
+    /// Brings an input to what gathers, before the call or during it, and goes on with what follows
+    /// from that. False when neither takes it.
+    fn gather_with(
+        &mut self,
+        desk: &mut Desk,
+        now: Instant,
+        before: impl FnOnce(&mut Gathering, &mut Desk) -> bool,
+        during: impl FnOnce(&mut MediaSockets, &mut Desk) -> bool,
+    ) -> bool {
+        let taken = match &mut self.stage {
+            Stage::GatheringToInvite { gathering, .. }
+            | Stage::GatheringToAnswer { gathering, .. } => before(gathering, desk),
+            _ => self
+                .sockets
+                .as_mut()
+                .is_some_and(|sockets| during(sockets, desk)),
+        };
+        if taken {
+            self.after_gathering(desk, now);
+            self.after_gathering_again(desk, now);
+        }
+        taken
+    }
+
     pub(crate) fn handle_bound(
         &mut self,
         desk: &mut Desk,
@@ -184,21 +208,12 @@ impl Call {
         request: BindRequest,
         local: Option<SocketAddr>,
     ) -> bool {
-        let taken = match &mut self.stage {
-            Stage::GatheringToInvite { gathering, .. }
-            | Stage::GatheringToAnswer { gathering, .. } => {
-                gathering.handle_bound(desk, now, request, local)
-            }
-            _ => self
-                .sockets
-                .as_mut()
-                .is_some_and(|sockets| sockets.handle_bound(desk, now, request, local)),
-        };
-        if taken {
-            self.after_gathering(desk, now);
-            self.after_gathering_again(desk, now);
-        }
-        taken
+        self.gather_with(
+            desk,
+            now,
+            |gathering, desk| gathering.handle_bound(desk, now, request, local),
+            |sockets, desk| sockets.handle_bound(desk, now, request, local),
+        )
     }
 
     pub(crate) fn handle_listening(
@@ -208,40 +223,22 @@ impl Call {
         request: BindRequest,
         local: Option<SocketAddr>,
     ) -> bool {
-        let taken = match &mut self.stage {
-            Stage::GatheringToInvite { gathering, .. }
-            | Stage::GatheringToAnswer { gathering, .. } => {
-                gathering.handle_listening(desk, now, request, local)
-            }
-            _ => self
-                .sockets
-                .as_mut()
-                .is_some_and(|sockets| sockets.handle_listening(desk, now, request, local)),
-        };
-        if taken {
-            self.after_gathering(desk, now);
-            self.after_gathering_again(desk, now);
-        }
-        taken
+        self.gather_with(
+            desk,
+            now,
+            |gathering, desk| gathering.handle_listening(desk, now, request, local),
+            |sockets, desk| sockets.handle_listening(desk, now, request, local),
+        )
     }
 
     /// The router maps a port to a socket, or does so no longer; false when it is not ours.
     pub(crate) fn handle_mapped(&mut self, desk: &mut Desk, now: Instant, told: Remapped) -> bool {
-        let taken = match &mut self.stage {
-            Stage::GatheringToInvite { gathering, .. }
-            | Stage::GatheringToAnswer { gathering, .. } => {
-                gathering.handle_mapped(desk, now, told)
-            }
-            _ => self
-                .sockets
-                .as_mut()
-                .is_some_and(|sockets| sockets.handle_mapped(desk, now, told)),
-        };
-        if taken {
-            self.after_gathering(desk, now);
-            self.after_gathering_again(desk, now);
-        }
-        taken
+        self.gather_with(
+            desk,
+            now,
+            |gathering, desk| gathering.handle_mapped(desk, now, told),
+            |sockets, desk| sockets.handle_mapped(desk, now, told),
+        )
     }
 
     /// Takes a datagram on a media socket; false when the socket is not ours.

@@ -52,6 +52,7 @@ mod playout;
 mod reception;
 mod resample;
 mod rtcp;
+pub mod secure;
 pub mod stream;
 mod stretch;
 mod telephone_event;

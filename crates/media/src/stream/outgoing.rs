@@ -42,7 +42,9 @@ impl Outgoing {
             payload_type,
             clock_rate: codec.clock_rate(),
             ssrc,
-            sequence: sequence as u16,
+            // RFC 3711 section 3.3.1: the first packets may be lost before the number rolls over, and
+            // then nobody can tell any more how often it did.
+            sequence: (sequence & 0x7fff) as u16,
             timestamp,
             pending: Vec::new(),
             last: None,

@@ -21,7 +21,7 @@ const SIP_SOCKETS: [SocketAddr; 2] = [
 /// The first port of media sockets.
 const FIRST_MEDIA_PORT: u16 = 40_000;
 /// One frame of sound.
-const FRAME_TIME: Duration = Duration::from_millis(20);
+const FRAME_TIME: Duration = ringtrue_media::FRAME_TIME;
 /// How loud a virtual phone speaks, of 32767.
 const AMPLITUDE: f64 = 8000.0;
 

@@ -152,7 +152,7 @@ fn record(source: &str) -> JoinHandle<Vec<i16>> {
     std::thread::spawn(move || {
         let mut heard = Vec::new();
         let mut due = Instant::now();
-        for _ in 0..650 {
+        for _ in 0..1_300 {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             due += FRAME_TIME;
             let mut frame = [0; FRAME];

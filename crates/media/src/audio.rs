@@ -15,14 +15,14 @@ pub use self::sound::{CaptureDevice, PlaybackDevice};
 pub use self::tone::Tone;
 pub use self::wav::{WavSink, WavSource};
 
-/// Something that gives sound, a frame of 20 ms at a time.
+/// Something that gives sound, a frame of 10 ms at a time.
 pub trait Source: Send {
     /// Fills the frame and says whether there was sound to fill it with: `false` after the end,
     /// when the frame is silence.
     fn read(&mut self, frame: &mut [i16; FRAME]) -> bool;
 }
 
-/// Something that takes sound, a frame of 20 ms at a time.
+/// Something that takes sound, a frame of 10 ms at a time.
 pub trait Sink: Send {
     /// Takes a frame.
     fn write(&mut self, frame: &[i16; FRAME]) -> Result<(), AudioError>;

@@ -6,7 +6,7 @@ mod opus;
 
 use std::fmt;
 
-use crate::{FRAME, SAMPLE_RATE};
+use crate::SAMPLE_RATE;
 
 use self::g711::{G711Decoder, G711Encoder, Law};
 use self::opus::{OpusDecoder, OpusEncoder};
@@ -16,7 +16,7 @@ pub(crate) use self::opus::EXPECTED_LOSS;
 /// A codec that Ringtrue can speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// Opus (RFC 6716, RTP payload of RFC 7587): 48 kHz, mono, 20 ms, in-band FEC.
+    /// Opus (RFC 6716, RTP payload of RFC 7587): 48 kHz, mono, in-band FEC.
     Opus,
     /// G.711 µ-law (RFC 3551 section 4.5.14).
     Pcmu,
@@ -132,10 +132,11 @@ impl Encoder {
         })
     }
 
-    pub(crate) fn encode(&mut self, frame: &[i16; FRAME]) -> Result<Vec<u8>, ::opus::Error> {
+    /// A packet of this sound: 10, 20, 40 or 60 ms.
+    pub(crate) fn encode(&mut self, sound: &[i16]) -> Result<Vec<u8>, ::opus::Error> {
         match self {
-            Encoder::Opus(encoder) => encoder.encode(frame),
-            Encoder::G711(encoder) => Ok(encoder.encode(frame)),
+            Encoder::Opus(encoder) => encoder.encode(sound),
+            Encoder::G711(encoder) => Ok(encoder.encode(sound)),
         }
     }
 

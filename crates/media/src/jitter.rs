@@ -25,8 +25,8 @@ const OVER: i64 = 12_000_000;
 /// and under it by this before it is stretched (nanoseconds).
 const UNDER: i64 = 4_000_000;
 /// Ticks that are looked at before shortening: the least offset among them counts.
-const CALM_TICKS: usize = 25;
-/// Over the mark by this, five ticks are enough,
+const CALM_TICKS: usize = 50;
+/// Over the mark by this, ten ticks are enough,
 const FAR_OVER: i64 = 60_000_000;
 /// and by this, packets are thrown away.
 const TOO_FAR_OVER: i64 = 400_000_000;
@@ -235,7 +235,7 @@ impl JitterBuffer {
             return Advice::Keep;
         }
         let least = playing.offsets.iter().min().map_or(0, |least| least - mark);
-        let enough = if least > FAR_OVER { 5 } else { CALM_TICKS };
+        let enough = if least > FAR_OVER { 10 } else { CALM_TICKS };
         let advice = match least {
             least if least > OVER && playing.offsets.len() >= enough => Advice::Shorten,
             _ if over < -UNDER => Advice::Stretch,

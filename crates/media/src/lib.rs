@@ -7,9 +7,9 @@
 //!    ([`MediaStream::handle_rtp`], [`MediaStream::handle_rtcp`]) and the passing of time
 //!    ([`MediaStream::handle_timeout`], due at [`MediaStream::poll_timeout`]);
 //! 2. then drains [`MediaStream::poll_transmit`] and [`MediaStream::poll_event`];
-//! 3. and takes a frame out of [`MediaStream::playout`] every 20 ms.
+//! 3. and takes a frame out of [`MediaStream::playout`] every 10 ms.
 //!
-//! Inside, sound is mono, 16 bit, 48 kHz, in frames of 20 ms ([`FRAME`] samples).
+//! Inside, sound is mono, 16 bit, 48 kHz, in frames of 10 ms ([`FRAME`] samples).
 //!
 //! ```
 //! use std::time::{Instant, SystemTime};
@@ -24,7 +24,7 @@
 //! let (mut alice, mut bob) = (stream(1)?, stream(2)?);
 //! let mut microphone = Tone::new(440.0);
 //! let mut heard = Vec::new();
-//! for tick in 0..100 {
+//! for tick in 0..200 {
 //!     let now = begin + FRAME_TIME * tick;
 //!     let mut frame = [0; FRAME];
 //!     microphone.read(&mut frame);
@@ -66,8 +66,8 @@ pub use stream::{
 /// Samples a second of the inner sound format.
 pub const SAMPLE_RATE: u32 = 48_000;
 
-/// Samples of one frame (20 ms) of the inner sound format.
-pub const FRAME: usize = 960;
+/// Samples of one frame (10 ms) of the inner sound format.
+pub const FRAME: usize = 480;
 
 /// The time that one frame lasts.
-pub const FRAME_TIME: std::time::Duration = std::time::Duration::from_millis(20);
+pub const FRAME_TIME: std::time::Duration = std::time::Duration::from_millis(10);

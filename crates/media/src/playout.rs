@@ -13,7 +13,7 @@ const LONGEST_CONCEALMENT: u32 = 10;
 /// The last so many of them fade.
 const FADING: u32 = 5;
 /// So often a stretch that does not fit is put off; then it is made all the same.
-const PATIENCE: u32 = 10;
+const PATIENCE: u32 = 20;
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.
 const STEPS: usize = 64;
 
@@ -87,7 +87,7 @@ impl Playout {
         }
     }
 
-    /// The next 20 ms; `None` while nothing is to be played yet.
+    /// The next 10 ms; `None` while nothing is to be played yet.
     pub(crate) fn frame(&mut self, now: Instant) -> Option<[i16; FRAME]> {
         let advice = self.buffer.tick(now, self.ahead());
         if !self.fill(now, FRAME) {
@@ -109,7 +109,13 @@ impl Playout {
         let must = self.put_off >= PATIENCE;
         let changed = match advice {
             Advice::Keep => return,
-            Advice::Stretch => stretch::lengthen(&mut self.sound, must),
+            Advice::Stretch => {
+                // While packets wait, more sound to stretch is there.
+                if must || !self.buffer.is_empty() {
+                    self.fill(now, stretch::NEEDED);
+                }
+                stretch::lengthen(&mut self.sound, must)
+            }
             Advice::Shorten => {
                 // Only sound that is there can be left out: nothing is made up for it.
                 if !self.buffer.is_empty() && self.fill(now, FRAME + stretch::LONGEST) {

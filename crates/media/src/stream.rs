@@ -31,6 +31,8 @@ pub struct StreamConfig {
     pub rtcp_mux: bool,
     /// Opus sends in-band FEC (`useinbandfec` of the peer's `a=fmtp`, on by default).
     pub send_fec: bool,
+    /// How much sound a packet of ours holds: 10, 20 (by default), 40 or 60 ms.
+    pub ptime: Duration,
 }
 
 impl StreamConfig {
@@ -44,10 +46,14 @@ impl StreamConfig {
             cname: cname.into(),
             rtcp_mux: true,
             send_fec: true,
+            ptime: PTIME,
         }
     }
 
     fn check(&self) -> Result<(), StreamError> {
+        if !PTIMES.contains(&self.ptime) {
+            return Err(StreamError::PacketTime(self.ptime));
+        }
         let receive = self.receive.iter().map(|(payload_type, _)| *payload_type);
         let mut used = receive.chain([self.send.1]).chain(self.telephone_event);
         let forbidden = |payload_type: &u8| {
@@ -101,6 +107,9 @@ pub enum StreamError {
     /// A payload type above 127, or one of 64 to 95 under rtcp-mux (RFC 5761 section 4).
     #[error("payload type {0} cannot be used here")]
     PayloadType(u8),
+    /// A packet time that is not among those of [`StreamConfig::ptime`].
+    #[error("packets of {0:?} cannot be sent")]
+    PacketTime(Duration),
 }
 
 /// The figures of a stream.
@@ -128,7 +137,7 @@ pub struct StreamStats {
     pub buffer_ms: Option<f64>,
     /// What it aims at, in milliseconds.
     pub target_ms: Option<f64>,
-    /// Frames of 20 ms, rounded up, that had to be made up in place of missing sound.
+    /// Packets' worth of sound (as long as the last packet was), rounded up, that had to be made up in place of missing sound.
     pub concealed: u64,
     /// Lost packets that Opus' in-band FEC brought back.
     pub recovered: u64,
@@ -138,6 +147,15 @@ pub struct StreamStats {
     pub remote_jitter_ms: Option<f64>,
 }
 
+/// How much sound a packet holds when nothing else is agreed (RFC 3551 section 4.2).
+const PTIME: Duration = Duration::from_millis(20);
+/// What it may be: whole frames, of lengths that Opus has.
+const PTIMES: [Duration; 4] = [
+    Duration::from_millis(10),
+    PTIME,
+    Duration::from_millis(40),
+    Duration::from_millis(60),
+];
 /// The first report follows the first packet by about this (RFC 3550 section 6.2 lets a unicast
 /// session begin at once; a few packets later there is something to report).
 const FIRST_REPORT: Duration = Duration::from_millis(500);
@@ -187,7 +205,7 @@ impl MediaStream {
         config.check()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let begin = [rng.next_u32(), rng.next_u32(), rng.next_u32()];
-        let outgoing = Outgoing::new(config.send, config.send_fec, begin)
+        let outgoing = Outgoing::new(config.send, config.send_fec, config.ptime, begin)
             .map_err(|error| StreamError::Opus(error.to_string()))?;
         Ok(MediaStream {
             began: now,
@@ -213,8 +231,8 @@ impl MediaStream {
         &self.config
     }
 
-    /// Sound from the microphone, by rights a frame of 20 ms ([`FRAME`] samples): every full frame
-    /// is encoded and queued as an RTP packet.
+    /// Sound from the microphone, by rights a frame of 10 ms ([`FRAME`] samples): as soon as there
+    /// is enough for a packet, it is encoded and queued.
     pub fn handle_capture(&mut self, now: Instant, frame: &[i16]) {
         if self.closed {
             return;
@@ -327,7 +345,7 @@ impl MediaStream {
         self.report_at
     }
 
-    /// The next 20 ms to be heard: to be called every 20 ms, as steadily as the owner can. `None`
+    /// The next 10 ms to be heard: to be called every 10 ms, as steadily as the owner can. `None`
     /// before anything came (and while the first packets are held against jitter): play silence.
     pub fn playout(&mut self, now: Instant) -> Option<[i16; FRAME]> {
         self.incoming.frame(now)

@@ -7,8 +7,8 @@ const SHORTEST: usize = 120;
 pub(crate) const LONGEST: usize = 576;
 /// The length of the cross-fade at the seam: 8 ms.
 const SEAM: usize = 384;
-/// The sound that is needed to work on: one frame.
-const NEEDED: usize = LONGEST + SEAM;
+/// The sound that is needed to work on: 20 ms.
+pub(crate) const NEEDED: usize = LONGEST + SEAM;
 /// Below this mean square, sound is silence, and any seam fits.
 const QUIET: f32 = 900.0;
 /// The least likeness (-1 to 1) of the two sides of a seam.

@@ -90,16 +90,16 @@ mod tests {
         let mut samples = Vec::new();
         let mut source = Tone::new(440.0);
         let mut frame = [0; FRAME];
-        for n in 0..100 {
+        for n in 0..200 {
             source.read(&mut frame);
-            let silent = n < 10 || (50..55).contains(&n);
+            let silent = n < 20 || (100..110).contains(&n);
             samples.extend(if silent { [0; FRAME] } else { frame });
         }
         let report = measure(&samples, 440.0, SAMPLE_RATE, 0.1);
         assert!((report.seconds - 1.7).abs() < 0.02, "{report:?}");
         assert!((report.longest_gap_ms - 100.0).abs() <= 10.0, "{report:?}");
         assert!((report.first.unwrap() - 0.2).abs() <= 0.01, "{report:?}");
-        assert!((level(&samples[20 * FRAME..40 * FRAME], 440.0) - 0.25).abs() < 0.01);
+        assert!((level(&samples[40 * FRAME..80 * FRAME], 440.0) - 0.25).abs() < 0.01);
         assert_eq!(measure(&samples, 880.0, SAMPLE_RATE, 0.1).first, None);
         assert_eq!(measure(&[], 880.0, SAMPLE_RATE, 0.1).seconds, 0.0);
     }

@@ -129,9 +129,9 @@ fn inside_a_server() {
     for (sink, monitor) in [("alpha", "alpha.monitor"), ("beta", "beta.monitor")] {
         let mut speaker = AudioOutput::parse(sink).unwrap().open().unwrap();
         let mut microphone = AudioInput::parse(monitor).unwrap().open().unwrap();
-        let heard = play_and_capture(speaker.as_mut(), microphone.as_mut(), 400);
+        let heard = play_and_capture(speaker.as_mut(), microphone.as_mut(), 800);
         // A null sink that was idle sleeps up to two seconds before it takes and gives anything.
-        let heard = &heard[125 * FRAME..];
+        let heard = &heard[250 * FRAME..];
         let report = tone::measure(heard, 440.0, 48_000, 0.1);
         println!("{sink}: {report:?}");
         assert!(report.seconds > 5.3, "{sink} {report:?}");
@@ -139,7 +139,7 @@ fn inside_a_server() {
     }
 }
 
-/// What an owner does with its devices: a frame each way every 20 ms, in real time.
+/// What an owner does with its devices: a frame each way every 10 ms, in real time.
 fn play_and_capture(speaker: &mut dyn Sink, microphone: &mut dyn Source, frames: u32) -> Vec<i16> {
     let mut tone = Tone::new(440.0);
     let mut heard = Vec::new();

@@ -29,7 +29,7 @@ pub use ringtrue_sip::dns::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResolveQuery(pub u64);
 
-/// One frame of sound: 20 ms, 48 kHz, mono.
+/// One frame of sound: 10 ms, 48 kHz, mono.
 pub type Frame = [i16; ringtrue_media::FRAME];
 
 /// One address of one of the host's interfaces.
@@ -143,12 +143,12 @@ pub enum Output {
         kind: RecordKind,
     },
     /// Open microphone and speaker for a call: from now on call
-    /// [`Phone::handle_captured`](crate::Phone::handle_captured) every 20 ms.
+    /// [`Phone::handle_captured`](crate::Phone::handle_captured) every 10 ms.
     OpenSound {
         /// The call.
         call: CallKey,
     },
-    /// Play a frame: one every 20 ms while the call is answered.
+    /// Play a frame: one every 10 ms while the call is answered.
     Play {
         /// The call.
         call: CallKey,

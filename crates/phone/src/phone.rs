@@ -451,7 +451,7 @@ impl Phone {
         self.settle(now);
     }
 
-    /// 20 ms of sound from a call's microphone.
+    /// 10 ms of sound from a call's microphone.
     pub fn handle_captured(&mut self, now: Instant, call: CallKey, frame: &Frame) {
         self.with_call(now, call, |call, desk| {
             call.handle_captured(desk, now, frame)

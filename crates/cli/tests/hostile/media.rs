@@ -18,7 +18,7 @@ fn stream(codec: Codec, seed: u64, now: Instant) -> MediaStream {
 fn recording(codec: Codec, now: Instant) -> Vec<Vec<u8>> {
     let mut sender = stream(codec, 7, now);
     let mut sent = Vec::new();
-    for number in 0..100 {
+    for number in 0..200 {
         let at = now + FRAME_TIME * number;
         let frame: [i16; FRAME] = std::array::from_fn(|i| (i as i16 % 97) * 90);
         sender.handle_capture(at, &frame);

@@ -29,7 +29,7 @@ const SIP: u16 = 5060;
 const RTP: u16 = 30_000;
 const RTCP: u16 = 30_001;
 const FORK: ForkId = ForkId(0);
-const FRAME_TIME: Duration = Duration::from_millis(20);
+const FRAME_TIME: Duration = ringtrue_media::FRAME_TIME;
 
 /// What it does about ICE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,12 +272,8 @@ impl Foreign {
         }
         state.remote = Some(remote.rtp);
         let config = StreamConfig {
-            send: (Codec::Pcmu, 0),
-            receive: vec![(0, Codec::Pcmu)],
-            telephone_event: None,
-            cname: "carol".into(),
             rtcp_mux: state.mux,
-            send_fec: false,
+            ..StreamConfig::new(Codec::Pcmu, "carol")
         };
         state.stream = MediaStream::new(config, 5, now, SystemTime::UNIX_EPOCH).ok();
     }

@@ -2,7 +2,7 @@
 //!
 //! The sound system calls back on threads of its own; these callbacks only move samples between
 //! the device and a lock-free ring, and neither allocate nor wait. The other end of the ring is
-//! read or written every 20 ms by the owner, whose clock is not the device's: a [`Level`] watches
+//! read or written every 10 ms by the owner, whose clock is not the device's: a [`Level`] watches
 //! how full the ring is and trims the resampling by parts of a percent, so that it neither runs
 //! dry nor over.
 
@@ -315,8 +315,8 @@ struct Level {
     smoothed: Option<f64>,
 }
 
-/// The weight of one reading: readings come every 20 ms and jump by a whole device period.
-const SMOOTHING: f64 = 1.0 / 50.0;
+/// The weight of one reading: readings come every 10 ms and jump by a whole device period.
+const SMOOTHING: f64 = 1.0 / 100.0;
 /// A level off by its whole target trims by this,
 const GAIN: f64 = 0.005;
 /// and nothing trims more: 0.4 % are 7 cents.

@@ -43,7 +43,7 @@ fn what_is_written_is_read_again() {
     assert_eq!(samples.len(), 100 * FRAME);
     let report = tone::measure(&samples, 500.0, SAMPLE_RATE, 0.2);
     assert!(
-        report.seconds > 1.98 && report.longest_gap_ms == 0.0,
+        report.seconds > 0.98 && report.longest_gap_ms == 0.0,
         "{report:?}"
     );
     // After the end: silence, and no more sound.
@@ -161,7 +161,7 @@ fn tones_and_silence_never_end() {
     assert!(Silence.read(&mut frame));
     assert!(frame.iter().all(|&sample| sample == 0));
     let mut tone = Tone::new(440.0);
-    let frames: Vec<_> = (0..500)
+    let frames: Vec<_> = (0..1_000)
         .map(|_| {
             assert!(tone.read(&mut frame));
             frame

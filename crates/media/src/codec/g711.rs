@@ -1,7 +1,6 @@
 //! G.711: the two companding laws (ITU-T G.711), and a stream's encoder and decoder, which stand
 //! between 8 kHz on the wire and 48 kHz inside.
 
-use crate::FRAME;
 use crate::resample::{Down6, Up6};
 
 use super::concealment::Concealment;
@@ -103,7 +102,7 @@ impl G711Encoder {
         }
     }
 
-    pub(crate) fn encode(&mut self, frame: &[i16; FRAME]) -> Vec<u8> {
+    pub(crate) fn encode(&mut self, frame: &[i16]) -> Vec<u8> {
         let narrow = self.down.process(frame);
         narrow.into_iter().map(|s| self.law.compress(s)).collect()
     }

@@ -2,7 +2,7 @@
 
 use opus::{Application, Bitrate, Channels};
 
-use crate::{FRAME, SAMPLE_RATE};
+use crate::SAMPLE_RATE;
 
 /// The longest packet of Opus: 120 ms (RFC 6716 section 3.1).
 const LONGEST: usize = 5_760;
@@ -32,9 +32,10 @@ impl OpusEncoder {
         Ok(OpusEncoder { encoder })
     }
 
-    pub(crate) fn encode(&mut self, frame: &[i16; FRAME]) -> Result<Vec<u8>, opus::Error> {
-        // 1275 octets are the longest frame (RFC 6716 section 3.2.1), plus the TOC octet.
-        self.encoder.encode_vec(frame, 1_276)
+    pub(crate) fn encode(&mut self, sound: &[i16]) -> Result<Vec<u8>, opus::Error> {
+        // 1275 octets are the longest frame (RFC 6716 section 3.2.1), plus the TOC octet; 60 ms
+        // may take three frames, but not at our bit rates.
+        self.encoder.encode_vec(sound, 1_276)
     }
 
     /// Prepares FEC for `percent` lost packets.
@@ -125,20 +126,28 @@ mod tests {
     use std::f64::consts::TAU;
 
     use super::*;
+    use crate::FRAME;
     use crate::audio::{Source, Tone};
     use crate::tone;
+
+    /// Samples of 20 ms.
+    const PACKET: usize = 2 * FRAME;
+
+    fn packet_of(source: &mut Tone) -> [i16; PACKET] {
+        let mut sound = [0; PACKET];
+        for part in sound.as_chunks_mut::<FRAME>().0 {
+            source.read(part);
+        }
+        sound
+    }
 
     fn packets(count: usize) -> Vec<Vec<u8>> {
         let mut encoder = OpusEncoder::new(true).unwrap();
         encoder.expect_loss(20).unwrap();
         // Speech-like enough for SILK: a low tone.
         let mut source = Tone::new(300.0);
-        let mut frame = [0; FRAME];
         (0..count)
-            .map(|_| {
-                source.read(&mut frame);
-                encoder.encode(&frame).unwrap()
-            })
+            .map(|_| encoder.encode(&packet_of(&mut source)).unwrap())
             .collect()
     }
 
@@ -150,7 +159,7 @@ mod tests {
             assert_eq!(duration(&packet), Some(960));
             decoder.decode(&packet, &mut sound).unwrap();
         }
-        assert_eq!(sound.len(), 50 * FRAME);
+        assert_eq!(sound.len(), 50 * PACKET);
         let report = tone::measure(&sound, 300.0, SAMPLE_RATE, 0.1);
         assert!(
             report.seconds > 0.95 && report.longest_gap_ms == 0.0,
@@ -167,19 +176,19 @@ mod tests {
             for (index, packet) in packets.iter().enumerate() {
                 if index == 20 {
                     let next = fec.then(|| packets[21].as_slice());
-                    decoder.conceal(FRAME, next, &mut sound).unwrap();
+                    decoder.conceal(PACKET, next, &mut sound).unwrap();
                 } else {
                     decoder.decode(packet, &mut sound).unwrap();
                 }
             }
-            assert_eq!(sound.len(), 30 * FRAME);
-            let lost = &sound[20 * FRAME..21 * FRAME];
+            assert_eq!(sound.len(), 30 * PACKET);
+            let lost = &sound[20 * PACKET..21 * PACKET];
             assert!(tone::level(lost, 300.0) > 0.1, "fec {fec}");
         }
     }
 
     /// A buzz of harmonics that comes and goes four times a second, as syllables do.
-    fn voice(frames: usize) -> Vec<[i16; FRAME]> {
+    fn voice(frames: usize) -> Vec<[i16; PACKET]> {
         let sample = |n: usize| {
             let t = n as f64 / f64::from(SAMPLE_RATE);
             let harmonics = (1..20).map(|k| (TAU * 140.0 * f64::from(k) * t).sin() / f64::from(k));
@@ -187,7 +196,7 @@ mod tests {
             (6_000.0 * loudness * harmonics.sum::<f64>()) as i16
         };
         (0..frames)
-            .map(|frame| std::array::from_fn(|n| sample(frame * FRAME + n)))
+            .map(|frame| std::array::from_fn(|n| sample(frame * PACKET + n)))
             .collect()
     }
 
@@ -221,7 +230,7 @@ mod tests {
                 match next {
                     Some(next) if index % 10 == 5 => {
                         let next = fec.then_some(next.as_slice());
-                        lossy.conceal(FRAME, next, &mut sound).unwrap();
+                        lossy.conceal(PACKET, next, &mut sound).unwrap();
                         let pairs = truth.iter().zip(&sound);
                         error += pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
                     }
@@ -245,7 +254,7 @@ mod tests {
                 bad[at] ^= value;
                 let _ = (duration(&bad), has_fec(&bad));
                 let _ = decoder.decode(&bad, &mut sound);
-                let _ = decoder.conceal(FRAME, Some(&bad), &mut sound);
+                let _ = decoder.conceal(PACKET, Some(&bad), &mut sound);
                 let _ = (duration(&good[..at]), has_fec(&good[..at]));
                 let _ = decoder.decode(&good[..at], &mut sound);
                 sound.clear();

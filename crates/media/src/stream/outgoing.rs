@@ -6,13 +6,16 @@ use rtp_types::RtpPacketBuilder;
 
 use crate::codec::{Codec, EXPECTED_LOSS, Encoder};
 use crate::rtcp::SenderInfo;
-use crate::{FRAME, FRAME_TIME};
+use crate::{FRAME_TIME, SAMPLE_RATE};
 
 /// After a pause of this length the timestamps leap by it (RFC 3550 section 5.1: they follow the
 /// sampling clock, also when nothing is sent).
 const PAUSE: Duration = Duration::from_millis(200);
 /// The most loss, in percent, that the encoder is told of: beyond it, FEC would take all the bits.
 const MOST_LOSS: f64 = 25.0;
+
+/// Samples of a millisecond.
+const SAMPLES_PER_MS: usize = SAMPLE_RATE as usize / 1_000;
 
 /// Turns captured sound into RTP packets.
 #[derive(Debug)]
@@ -23,9 +26,12 @@ pub(super) struct Outgoing {
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
-    /// Captured samples that do not yet fill a frame.
+    ptime: Duration,
+    /// Captured samples that do not yet fill a packet.
     pending: Vec<i16>,
     last: Option<Instant>,
+    /// The next packet begins a talk-spurt (RFC 3551 section 4.1).
+    begins: bool,
     pub(super) packets: u64,
     pub(super) octets: u64,
     expected_loss: f64,
@@ -35,6 +41,7 @@ impl Outgoing {
     pub(super) fn new(
         (codec, payload_type): (Codec, u8),
         fec: bool,
+        ptime: Duration,
         [ssrc, sequence, timestamp]: [u32; 3],
     ) -> Result<Outgoing, ::opus::Error> {
         Ok(Outgoing {
@@ -46,8 +53,10 @@ impl Outgoing {
             // then nobody can tell any more how often it did.
             sequence: (sequence & 0x7fff) as u16,
             timestamp,
+            ptime,
             pending: Vec::new(),
             last: None,
+            begins: true,
             packets: 0,
             octets: 0,
             expected_loss: f64::from(EXPECTED_LOSS),
@@ -72,28 +81,29 @@ impl Outgoing {
             .map(|last| now.saturating_duration_since(last))
             .filter(|since| *since >= PAUSE);
         if let Some(since) = paused {
+            let leap = self.waiting() + since.saturating_sub(FRAME_TIME);
             self.pending.clear();
-            let leap = since.saturating_sub(FRAME_TIME);
             self.timestamp = self.timestamp.wrapping_add(self.ticks(leap));
         }
-        let mut marker = paused.is_some() || self.last.is_none();
+        self.begins |= paused.is_some();
         self.last = Some(now);
         self.pending.extend_from_slice(samples);
         let mut packets = Vec::new();
-        while let Some(frame) = self.pending.first_chunk::<FRAME>() {
-            let payload = self.encoder.encode(frame);
-            self.pending.drain(..FRAME);
+        let samples = self.ptime.as_millis() as usize * SAMPLES_PER_MS;
+        while let Some(sound) = self.pending.get(..samples) {
+            let payload = self.encoder.encode(sound);
+            self.pending.drain(..samples);
             if let Ok(payload) = payload {
-                packets.extend(self.packet(std::mem::take(&mut marker), &payload));
+                packets.extend(self.packet(&payload));
             }
-            self.timestamp = self.timestamp.wrapping_add(self.ticks(FRAME_TIME));
+            self.timestamp = self.timestamp.wrapping_add(self.ticks(self.ptime));
         }
         packets
     }
 
-    fn packet(&mut self, marker: bool, payload: &[u8]) -> Option<Vec<u8>> {
+    fn packet(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
         let packet: Vec<u8> = RtpPacketBuilder::<&[u8], &[u8]>::new()
-            .marker_bit(marker)
+            .marker_bit(self.begins)
             .payload_type(self.payload_type)
             .sequence_number(self.sequence)
             .timestamp(self.timestamp)
@@ -101,6 +111,7 @@ impl Outgoing {
             .payload(payload)
             .write_vec()
             .ok()?;
+        self.begins = false;
         self.sequence = self.sequence.wrapping_add(1);
         self.packets += 1;
         self.octets += payload.len() as u64;
@@ -109,11 +120,13 @@ impl Outgoing {
 
     /// The sender's part of a report (RFC 3550 section 6.4.1).
     pub(super) fn info(&self, now: Instant, ntp: u64) -> SenderInfo {
-        // `timestamp` is the next frame's, which is due 20 ms after the last one.
+        // `timestamp` is the first waiting sample's; the frame captured last began a frame ago.
         let since = self
             .last
             .map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-        let moment = self.timestamp.wrapping_add(self.ticks(since));
+        let moment = self
+            .timestamp
+            .wrapping_add(self.ticks(self.waiting() + since));
         SenderInfo {
             ntp,
             rtp_timestamp: moment.wrapping_sub(self.ticks(FRAME_TIME)),
@@ -131,6 +144,11 @@ impl Outgoing {
             .clamp(f64::from(EXPECTED_LOSS), MOST_LOSS);
         // An encoder that refuses keeps what it had.
         let _ = self.encoder.expect_loss(expected.round() as u8);
+    }
+
+    /// How much sound waits for a packet to be full.
+    fn waiting(&self) -> Duration {
+        Duration::from_secs(self.pending.len() as u64) / SAMPLE_RATE
     }
 
     fn ticks(&self, time: Duration) -> u32 {

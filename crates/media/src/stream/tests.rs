@@ -8,6 +8,9 @@ use super::*;
 use crate::audio::{Source, Tone};
 use crate::{FRAME_TIME, tone};
 
+/// The time that a packet lasts here.
+const PACKET_TIME: Duration = Duration::from_millis(20);
+
 /// A stream, its sources of sound, its ticks and what it heard.
 struct Party {
     stream: MediaStream,
@@ -164,7 +167,7 @@ fn both_hear_each_other_in_every_codec() {
 
 #[test]
 fn ticks_that_drift_in_phase_leave_no_gap() {
-    // Bob's ticks come 20.1 ms apart and both sides' clocks differ by 500 ppm, and the path takes
+    // Bob's ticks come 10.005 ms apart and both sides' clocks differ by 500 ppm, and the path takes
     // up to 15 ms longer now and then.
     let mut state = 7u64;
     let mut pair = Pair::new(
@@ -176,7 +179,7 @@ fn ticks_that_drift_in_phase_leave_no_gap() {
             Some(Duration::from_micros(200 + (state >> 40) % 15_000))
         }),
     );
-    pair.parties[1].tick = Duration::from_micros(20_010);
+    pair.parties[1].tick = Duration::from_micros(10_005);
     pair.run(Duration::from_secs(20));
     for (index, hz) in [(0, 440.0), (1, 880.0)] {
         let report = pair.heard(index, hz);
@@ -337,6 +340,20 @@ fn rtp(ssrc: u32, sequence: u16, timestamp: u32, payload_type: u8, payload: &[u8
         .unwrap()
 }
 
+/// What is heard in the time of a packet.
+fn play_packet(stream: &mut MediaStream, at: Instant) -> [[i16; FRAME]; 2] {
+    [at, at + FRAME_TIME].map(|at| stream.playout(at).unwrap_or([0; FRAME]))
+}
+
+/// Sound for a packet.
+fn sound_of(source: &mut Tone) -> [i16; 2 * FRAME] {
+    let mut sound = [0; 2 * FRAME];
+    for part in sound.as_chunks_mut().0 {
+        source.read(part);
+    }
+    sound
+}
+
 fn receiver() -> (MediaStream, Instant) {
     let mut config = StreamConfig::new(Codec::Pcmu, "test");
     config.receive.push((8, Codec::Pcma));
@@ -349,10 +366,10 @@ fn receiver() -> (MediaStream, Instant) {
 #[test]
 fn another_source_takes_over_after_two_packets_in_a_row() {
     let (mut stream, now) = receiver();
-    let at = |n: u32| now + FRAME_TIME * n;
+    let at = |n: u32| now + PACKET_TIME * n;
     for n in 0..50 {
         stream.handle_rtp(at(n), &rtp(1, n as u16, n * 160, 0, &[0x20; 160]));
-        stream.playout(at(n));
+        play_packet(&mut stream, at(n));
     }
     // One stray packet changes nothing.
     stream.handle_rtp(at(50), &rtp(66, 9, 9, 0, &[0xff; 160]));
@@ -363,7 +380,7 @@ fn another_source_takes_over_after_two_packets_in_a_row() {
             at(n),
             &rtp(2, 7_000 + n as u16, 5 + n * 160, 0, &[0x21; 160]),
         );
-        stream.playout(at(n));
+        play_packet(&mut stream, at(n));
     }
     assert_eq!(stream.stats().rx_packets, 100);
     assert_eq!(stream.stats().lost, 0);
@@ -377,16 +394,14 @@ fn the_sender_may_change_its_codec_and_clock() {
     let mut tone = Tone::new(700.0);
     let mut heard = Vec::new();
     for n in 0..300u32 {
-        let at = now + FRAME_TIME * n;
-        let mut frame = [0; FRAME];
-        tone.read(&mut frame);
-        let payload = opus.encode(&frame).unwrap();
+        let at = now + PACKET_TIME * n;
+        let payload = opus.encode(&sound_of(&mut tone)).unwrap();
         let packet = match n / 100 {
             0 => rtp(1, n as u16, n * 160, 8, &[0xd5; 160]),
             _ => rtp(1, n as u16, n * 960, 96, &payload),
         };
         stream.handle_rtp(at, &packet);
-        heard.push(stream.playout(at).unwrap_or([0; FRAME]));
+        heard.extend(play_packet(&mut stream, at));
     }
     let report = tone::measure_frames(&heard, 700.0, 0.05);
     assert!(
@@ -419,13 +434,13 @@ fn keys_are_reported_in_order() {
 #[test]
 fn a_collision_of_ssrcs_is_resolved_once() {
     let (mut stream, now) = receiver();
-    stream.handle_capture(now, &[0; FRAME]);
+    stream.handle_capture(now, &[0; 2 * FRAME]);
     let sent = stream.poll_transmit().unwrap().payload;
     stream.handle_rtp(now, &sent);
     let bye = stream.poll_transmit().unwrap().payload;
     assert_eq!(rtcp::read(&bye).unwrap().byes.len(), 1);
     assert_eq!(stream.poll_transmit(), None);
-    stream.handle_capture(now + FRAME_TIME, &[0; FRAME]);
+    stream.handle_capture(now + PACKET_TIME, &[0; 2 * FRAME]);
     let next = stream.poll_transmit().unwrap().payload;
     assert_ne!(next[8..12], sent[8..12]);
     assert_eq!(stream.stats().tx_packets, 2);
@@ -439,9 +454,7 @@ fn a_collision_of_ssrcs_is_resolved_once() {
 fn no_flipped_bit_and_no_truncation_panics() {
     let (mut stream, now) = receiver();
     let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
-    let mut frame = [0; FRAME];
-    Tone::new(300.0).read(&mut frame);
-    let payload = opus.encode(&frame).unwrap();
+    let payload = opus.encode(&sound_of(&mut Tone::new(300.0))).unwrap();
     let mut extended = rtp(1, 1, 960, 96, &payload[..20]);
     extended[0] |= 0x31;
     let goods = [
@@ -471,21 +484,24 @@ fn no_flipped_bit_and_no_truncation_panics() {
     let mut heard = false;
     for n in 0..50u32 {
         stream.handle_rtp(moment, &rtp(9, n as u16, n * 160, 0, &[0x10; 160]));
-        moment += FRAME_TIME;
-        heard |= stream
-            .playout(moment)
-            .is_some_and(|frame| frame.iter().any(|s| s.abs() > 500));
+        moment += PACKET_TIME;
+        let frames = play_packet(&mut stream, moment);
+        heard |= frames.as_flattened().iter().any(|s| s.abs() > 500);
     }
     assert!(heard);
 }
 
 #[test]
-fn payload_types_are_checked() {
+fn payload_types_and_packet_times_are_checked() {
     let now = Instant::now();
     let mut config = StreamConfig::new(Codec::Opus, "test");
     config.send.1 = 72;
     let refused = MediaStream::new(config.clone(), 1, now, UNIX_EPOCH);
     assert!(matches!(refused, Err(StreamError::PayloadType(72))));
+    let mut odd = config.clone();
+    odd.ptime = Duration::from_millis(30);
+    let refused = MediaStream::new(odd, 1, now, UNIX_EPOCH);
+    assert!(matches!(refused, Err(StreamError::PacketTime(_))));
     config.rtcp_mux = false;
     assert!(MediaStream::new(config.clone(), 1, now, UNIX_EPOCH).is_ok());
     config.telephone_event = Some(128);
@@ -495,11 +511,15 @@ fn payload_types_are_checked() {
 #[test]
 fn a_pause_of_the_microphone_leaps_the_timestamp() {
     let (mut stream, now) = receiver();
-    stream.handle_capture(now, &[0; FRAME]);
-    // Half a frame, then a pause of three seconds.
-    stream.handle_capture(now + FRAME_TIME, &[0; FRAME / 2]);
+    for n in 0..2 {
+        stream.handle_capture(now + FRAME_TIME * n, &[0; FRAME]);
+    }
+    // Half a packet, then a pause of three seconds.
+    stream.handle_capture(now + FRAME_TIME * 2, &[0; FRAME]);
     let later = now + Duration::from_secs(3);
-    stream.handle_capture(later, &[0; FRAME]);
+    for n in 0..2 {
+        stream.handle_capture(later + FRAME_TIME * n, &[0; FRAME]);
+    }
     let sent: Vec<_> = std::iter::from_fn(|| stream.poll_transmit()).collect();
     let packets: Vec<_> = sent
         .iter()
@@ -508,5 +528,27 @@ fn a_pause_of_the_microphone_leaps_the_timestamp() {
     assert_eq!(packets.len(), 2);
     assert!(packets[0].marker_bit() && packets[1].marker_bit());
     let leap = packets[1].timestamp().wrapping_sub(packets[0].timestamp());
-    assert_eq!(leap, (2_980 - 20 + 20) * 8);
+    assert_eq!(leap, 3_000 * 8);
+}
+
+#[test]
+fn packets_last_as_long_as_they_were_agreed_to() {
+    for codec in Codec::ALL {
+        for ms in [10, 20, 40, 60] {
+            let mut pair = Pair::new(codec, delay(25));
+            for (seed, party) in pair.parties.iter_mut().enumerate() {
+                let mut config = StreamConfig::new(codec, "test");
+                config.ptime = Duration::from_millis(ms);
+                party.stream = MediaStream::new(config, seed as u64, pair.now, UNIX_EPOCH).unwrap();
+            }
+            pair.run(Duration::from_secs(6));
+            for (index, hz) in [(0, 440.0), (1, 880.0)] {
+                let report = pair.heard(index, hz);
+                assert!(report.seconds > 5.7, "{codec} {ms} {report:?}");
+                assert!(report.longest_gap_ms < 10.0, "{codec} {ms} {report:?}");
+                let sent = pair.parties[index].stream.stats().tx_packets;
+                assert!(sent.abs_diff(6_000 / ms) <= 1, "{codec} {ms} {sent}");
+            }
+        }
+    }
 }

@@ -161,9 +161,9 @@ pub(super) fn stream_config(negotiated: &Negotiated, cname: String) -> Option<St
         send: (codec, first.payload_type),
         receive,
         telephone_event: negotiated.telephone_event,
-        cname,
         rtcp_mux: negotiated.rtcp_mux,
         send_fec: !refuses_fec,
+        ..StreamConfig::new(codec, cname)
     })
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, Path, PathProof, Ring};
-use ringtrue_media::{Channel, FRAME, MediaEvent};
+use ringtrue_media::{Channel, FRAME, FRAME_TIME, MediaEvent};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 
@@ -19,8 +19,6 @@ use crate::event::{EndReason, EndedBy, EventKind, MediaDirection, MediaFigures, 
 use crate::gathering::MediaSockets;
 use crate::io::{Frame, Output};
 
-/// One frame of sound.
-const FRAME_TIME: Duration = Duration::from_millis(20);
 /// How often figures are told.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// After a pause longer than this the playing skips what nobody would want to hear late.
@@ -296,7 +294,7 @@ impl Talking {
         own.into_iter().flatten().chain(stream).min()
     }
 
-    /// The frames that are due, one every 20 ms; silence where nothing came.
+    /// The frames that are due, one every 10 ms; silence where nothing came.
     fn due_frames(&mut self, now: Instant) -> Vec<Frame> {
         let mut due = Vec::new();
         if !self.has_devices() {

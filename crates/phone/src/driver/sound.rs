@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_are_due_every_20_ms_and_a_long_sleep_is_not_made_up_for() {
+    async fn frames_are_due_every_10_ms_and_a_long_sleep_is_not_made_up_for() {
         let mut sounds = sounds(AudioInput::Silence);
         let start = Instant::now();
         let call = CallKey(1);
@@ -254,8 +254,8 @@ mod tests {
         let due =
             |sounds: &mut Sounds, now| std::iter::from_fn(|| sounds.poll_captured(now)).count();
         assert_eq!(due(&mut sounds, start), 1);
-        assert_eq!(due(&mut sounds, start + Duration::from_millis(19)), 0);
-        assert_eq!(due(&mut sounds, start + Duration::from_millis(100)), 5);
+        assert_eq!(due(&mut sounds, start + Duration::from_millis(9)), 0);
+        assert_eq!(due(&mut sounds, start + Duration::from_millis(100)), 10);
         assert_eq!(due(&mut sounds, start + Duration::from_secs(60)), 1);
         sounds.close(call).unwrap();
         assert_eq!(sounds.poll_timeout(), None);

@@ -120,15 +120,15 @@ pub struct UnknownCodec(pub String);
 #[derive(Debug)]
 pub(crate) enum Encoder {
     Opus(OpusEncoder),
-    G711(G711Encoder),
+    G711(Box<G711Encoder>),
 }
 
 impl Encoder {
     pub(crate) fn new(codec: Codec, fec: bool) -> Result<Encoder, ::opus::Error> {
         Ok(match codec {
             Codec::Opus => Encoder::Opus(OpusEncoder::new(fec)?),
-            Codec::Pcmu => Encoder::G711(G711Encoder::new(Law::Mu)),
-            Codec::Pcma => Encoder::G711(G711Encoder::new(Law::A)),
+            Codec::Pcmu => Encoder::G711(Box::new(G711Encoder::new(Law::Mu))),
+            Codec::Pcma => Encoder::G711(Box::new(G711Encoder::new(Law::A))),
         })
     }
 
@@ -149,18 +149,36 @@ impl Encoder {
     }
 }
 
+/// Whether a gap is concealed better by a decoder that knows what comes after it, however far that
+/// is; Opus' FEC data is about the packet just before.
+pub(crate) fn bridges(codec: Codec) -> bool {
+    match codec {
+        Codec::Opus => false,
+        Codec::Pcmu | Codec::Pcma => true,
+    }
+}
+
+/// A packet after a gap, which is there before its time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next<'a> {
+    pub(crate) codec: Codec,
+    pub(crate) payload: &'a [u8],
+    /// How long after the begin of the gap it begins, in ticks of the RTP clock.
+    pub(crate) distance: u32,
+}
+
 /// The decoder of a stream: one for each RTP clock.
 #[derive(Debug)]
 pub(crate) enum Decoder {
     Opus(OpusDecoder),
-    G711(G711Decoder),
+    G711(Box<G711Decoder>),
 }
 
 impl Decoder {
     pub(crate) fn new(codec: Codec) -> Result<Decoder, ::opus::Error> {
         Ok(match codec {
             Codec::Opus => Decoder::Opus(OpusDecoder::new()?),
-            Codec::Pcmu | Codec::Pcma => Decoder::G711(G711Decoder::new()),
+            Codec::Pcmu | Codec::Pcma => Decoder::G711(Box::new(G711Decoder::new())),
         })
     }
 
@@ -181,16 +199,28 @@ impl Decoder {
         }
     }
 
-    /// Appends made-up sound of `ticks` of the RTP clock, out of the packet `next` after the gap
-    /// if it tells about the one before it. Says whether it did.
-    pub(crate) fn conceal(&mut self, ticks: u32, next: Option<&[u8]>, out: &mut Vec<i16>) -> bool {
+    /// Appends made-up sound of `ticks` of the RTP clock, with the help of the packet after the
+    /// gap. Says whether that packet held the lost one's sound.
+    pub(crate) fn conceal(
+        &mut self,
+        ticks: u32,
+        next: Option<Next<'_>>,
+        out: &mut Vec<i16>,
+    ) -> bool {
         match self {
             Decoder::Opus(decoder) => {
-                let next = next.filter(|next| opus::has_fec(next));
+                let next = next
+                    .filter(|next| next.codec == Codec::Opus && next.distance == ticks)
+                    .map(|next| next.payload)
+                    .filter(|payload| opus::has_fec(payload));
                 decoder.conceal(ticks as usize, next, out).is_ok() && next.is_some()
             }
             Decoder::G711(decoder) => {
-                decoder.conceal(ticks as usize, out);
+                let next = next.and_then(|next| {
+                    let law = Law::of(next.codec)?;
+                    Some((law, next.payload, next.distance as usize))
+                });
+                decoder.conceal(ticks as usize, next, out);
                 false
             }
         }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use self::delay::DelayEstimator;
 
-pub use self::packet::{Advice, Inserted, Packet, Settings, Step};
+pub use self::packet::{Advice, Following, Inserted, Packet, Settings, Step};
 
 /// The offset must be over the mark by this before sound is shortened,
 const OVER: i64 = 12_000_000;
@@ -49,6 +49,8 @@ const REMEMBERED: usize = 64;
 pub struct JitterBuffer {
     settings: Settings,
     clock_rate: u32,
+    /// How far ahead of the playout packets should be there.
+    look_ahead: Duration,
     /// By extended timestamp.
     packets: BTreeMap<i64, Packet>,
     played: VecDeque<i64>,
@@ -100,6 +102,7 @@ impl JitterBuffer {
         JitterBuffer {
             settings,
             clock_rate: clock_rate.max(1),
+            look_ahead: Duration::ZERO,
             packets: BTreeMap::new(),
             played: VecDeque::new(),
             timeline: None,
@@ -128,6 +131,12 @@ impl JitterBuffer {
     pub fn target(&self) -> Option<Duration> {
         let timeline = self.timeline.as_ref()?;
         Some(nanoseconds(self.mark(timeline) - timeline.delays.least()))
+    }
+
+    /// From now on packets should be there by this much before their time: what comes after a
+    /// lost one helps to conceal it. The delay grows by it.
+    pub fn look_ahead(&mut self, by: Duration) {
+        self.look_ahead = by;
     }
 
     /// A packet came.
@@ -270,13 +279,15 @@ impl JitterBuffer {
                 let gap = u32::try_from(timestamp - next).unwrap_or(u32::MAX);
                 let lost = packet.sequence.wrapping_sub(playing.sequence) != 1;
                 let duration = gap.min(playing.duration);
-                let adjacent = gap <= packet.duration.max(playing.duration);
-                let fec = (lost && adjacent && gap == duration)
-                    .then(|| (packet.payload_type, packet.payload.clone()));
+                let next = lost.then(|| Following {
+                    payload_type: packet.payload_type,
+                    payload: packet.payload.clone(),
+                    distance: gap,
+                });
                 self.skip(i64::from(duration));
                 Step::Missing {
                     duration,
-                    next: fec,
+                    next,
                     lost,
                 }
             }
@@ -425,7 +436,8 @@ impl JitterBuffer {
     fn mark(&self, timeline: &Timeline) -> i64 {
         let least = self.settings.minimum.as_nanos() as i64;
         let most = self.settings.maximum.as_nanos() as i64;
-        timeline.delays.least() + timeline.delays.spread().clamp(least, most.max(least))
+        let wanted = timeline.delays.spread() + self.look_ahead.as_nanos() as i64;
+        timeline.delays.least() + wanted.clamp(least, most.max(least))
     }
 
     /// A moment less a timestamp, in nanoseconds on an arbitrary scale.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::codec::{self, Codec, Decoder};
-use crate::jitter::{Advice, Inserted, JitterBuffer, Packet, Settings, Step};
+use crate::codec::{self, Codec, Decoder, Next};
+use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Settings, Step};
 use crate::stretch;
 use crate::{FRAME, FRAME_TIME};
 
@@ -16,6 +16,15 @@ const FADING: u32 = 5;
 const PATIENCE: u32 = 20;
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.
 const STEPS: usize = 64;
+
+/// The share of lost packets is that of about the last so many.
+const LOSS_MEMORY: f64 = 100.0;
+/// From this share of lost packets on, the packet after a lost one is waited for,
+const SOME_LOSS: f64 = 0.025;
+/// and from this, when it is often lost too, the one after that.
+const MUCH_LOSS: f64 = 0.08;
+/// How much earlier than just in time.
+const EARLY: Duration = Duration::from_millis(12);
 
 /// What a playout counted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +49,11 @@ pub(crate) struct Playout {
     gap: u32,
     /// Stretches put off in a row.
     put_off: u32,
+    /// A gap is concealed better when what comes after it is known.
+    bridges: bool,
+    /// The share of lost packets, and the packets that are waited for because of it.
+    loss: f64,
+    looked_ahead: u32,
     counters: Counters,
 }
 
@@ -59,6 +73,9 @@ impl Playout {
             sound: Vec::new(),
             gap: 0,
             put_off: 0,
+            bridges: codec::bridges(codec),
+            loss: 0.0,
+            looked_ahead: 0,
             counters,
         })
     }
@@ -145,15 +162,46 @@ impl Playout {
             }
             match self.buffer.next(now) {
                 Step::Wait => return false,
-                Step::Packet(packet) => self.decode(&packet),
+                Step::Packet(packet) => {
+                    self.look_ahead(packet.duration, false);
+                    self.decode(&packet);
+                }
                 Step::Missing {
                     duration,
                     next,
                     lost,
-                } => self.conceal(duration, next, lost),
+                } => {
+                    if lost {
+                        self.look_ahead(duration, true);
+                    }
+                    self.conceal(duration, next, lost);
+                }
             }
         }
         self.sound.len() >= samples
+    }
+
+    /// A packet of this duration was played or lost. When some are lost, a codec whose gaps can be
+    /// bridged gets what comes after them in time, for the price of a packet's delay or two.
+    fn look_ahead(&mut self, duration: u32, lost: bool) {
+        self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_MEMORY;
+        if !self.bridges {
+            return;
+        }
+        // Less only after the loss has halved, so that the delay does not go up and down.
+        let packets = match (self.loss, self.looked_ahead) {
+            (loss, _) if loss >= MUCH_LOSS => 2,
+            (loss, 2) if loss >= MUCH_LOSS / 2.0 => 2,
+            (loss, _) if loss >= SOME_LOSS => 1,
+            (loss, 1..) if loss >= SOME_LOSS / 2.0 => 1,
+            _ => 0,
+        };
+        if packets != self.looked_ahead {
+            self.looked_ahead = packets;
+            let packet = Duration::from_secs(u64::from(duration)) / self.clock_rate;
+            let early = if packets > 0 { EARLY } else { Duration::ZERO };
+            self.buffer.look_ahead(packet * packets + early);
+        }
     }
 
     fn codec(&self, payload_type: u8) -> Option<Codec> {
@@ -174,10 +222,16 @@ impl Playout {
         }
     }
 
-    fn conceal(&mut self, duration: u32, next: Option<(u8, Vec<u8>)>, lost: bool) {
+    fn conceal(&mut self, duration: u32, next: Option<Following>, lost: bool) {
         let before = self.sound.len();
         let gone = lost && self.gap >= LONGEST_CONCEALMENT;
-        let next = next.as_ref().map(|(_, payload)| payload.as_slice());
+        let next = next.as_ref().and_then(|next| {
+            Some(Next {
+                codec: self.codec(next.payload_type)?,
+                payload: &next.payload,
+                distance: next.distance,
+            })
+        });
         let recovered = !gone && self.decoder.conceal(duration, next, &mut self.sound);
         if self.sound.len() == before {
             // The decoder had nothing to offer: the time passes in silence.

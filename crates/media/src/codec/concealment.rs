@@ -1,150 +1,368 @@
-//! Packet loss concealment for G.711, after the idea of ITU-T G.711 appendix I: the last pitch
-//! period is repeated, and fades to silence within 60 ms.
+//! Packet loss concealment for codecs that have none of their own: G.711 and G.722.
+//!
+//! As in ITU-T G.711 appendix I, the voice's last period is repeated, and fades when nothing comes.
+//! Two things go beyond it. Periods are measured in parts of a sample. And when the sound *after*
+//! the gap is already there, as it is for most losses since the jitter buffer holds some packets,
+//! the gap is bridged from both sides: the last period before it and the first one after it are
+//! played at a common phase that arrives just where the voice goes on, while one turns into the
+//! other. Noise has no period: there, the sound on both sides is mirrored into the gap.
 
-/// The longest pitch period looked for: 15 ms (66 Hz), in samples of 8 kHz.
-const LONGEST: usize = 120;
-/// The shortest: 5 ms; shorter periods are found as a multiple.
-const SHORTEST: usize = 40;
-/// What is compared to find the period: 20 ms.
-const TEMPLATE: usize = 160;
-const HISTORY: usize = LONGEST + TEMPLATE;
-/// For 10 ms the repetition keeps its loudness,
-const HOLD: usize = 80;
-/// and is silent 50 ms later.
-const FADE: usize = 400;
-/// The seam to the first good packet after a loss: 4 ms.
+mod cycle;
+mod pitch;
+
+use self::cycle::Cycle;
+use self::pitch::Pitch;
+
+// All lengths are in samples of 8 kHz; `scale` makes others of them.
+/// The longest pitch period looked for: 20 ms (50 Hz),
+const LONGEST: usize = 160;
+/// and the shortest: 2.5 ms (400 Hz).
+const SHORTEST: usize = 20;
+/// What is remembered of the past: 80 ms.
+const HISTORY: usize = 640;
+/// A sound that repeats itself less than this is noise.
+const VOICED: f32 = 0.6;
+/// The sound after a gap may do so less: it is short, and its period is known roughly.
+const VOICED_AFTER: f32 = 0.5;
+/// The likeness, at the end of the gap, of the voice before it and the voice after it, beneath
+/// which they are not one voice.
+const SAME_VOICE: f32 = 0.4;
+/// What a shift by half a period costs in likeness: the smaller shift is the likelier.
+const SHIFT_COST: f32 = 0.1;
+/// How much of the way between two loudnesses is made as by ratios, and not in a straight line.
+const BY_RATIO: f32 = 0.3;
+/// The past that is mirrored into a gap in noise: 30 ms.
+const MIRROR: usize = 240;
+/// For 20 ms made-up sound keeps its loudness,
+const HOLD: usize = 160;
+/// and 80 ms later it is silent.
+const FADE: usize = 640;
+/// The seam to the first good packet after a loss that was not seen ahead: 4 ms.
 const SEAM: usize = 32;
+/// The least and the most of the sound after a gap that is looked at: 10 and 20 ms.
+const LEAST_AFTER: usize = 80;
+const MOST_AFTER: usize = 160;
+/// The longest gap that is bridged: 60 ms.
+const LONGEST_BRIDGE: usize = 480;
+/// Room for 16 kHz.
+const ROOM: usize = 2;
 
-/// What fills the gaps of one stream, at 8 kHz.
-#[derive(Debug)]
-pub(crate) struct Concealment {
-    history: Vec<i16>,
-    /// The period that is being repeated and how many samples were made up of it.
-    repeating: Option<Repetition>,
+/// The sound that follows a gap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct After<'a> {
+    /// After how many samples it begins, counted from the begin of what is to be made up.
+    pub(crate) distance: usize,
+    pub(crate) sound: &'a [i16],
 }
 
+/// What fills the gaps of one stream.
 #[derive(Debug)]
-struct Repetition {
-    period: Vec<i16>,
+pub(crate) struct Concealment {
+    scale: usize,
+    /// What was heard last, made up or not.
+    history: [f32; HISTORY * ROOM],
+    /// What the sound was like where the gap began; `None` outside of gaps.
+    gap: Option<Gap>,
+    /// The period before the gap, and the one after it.
+    before: Cycle,
+    after: Cycle,
+    /// The sound before the gap, backwards.
+    mirror: [f32; MIRROR * ROOM],
+    bridge: Bridge,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    pitch: Pitch,
+    /// How far the repetition went, in samples.
+    phase: f32,
+    /// How much was made up.
     made: usize,
 }
 
-impl Repetition {
-    fn next(&mut self) -> i16 {
-        let sample = self.period.get(self.made % self.period.len().max(1));
-        let gain = 1.0 - (self.made.saturating_sub(HOLD) as f32 / FADE as f32).min(1.0);
-        self.made = self.made.saturating_add(1);
-        (f32::from(sample.copied().unwrap_or(0)) * gain) as i16
+impl Gap {
+    fn voiced(&self) -> bool {
+        self.pitch.likeness >= VOICED
+    }
+}
+
+/// Sound that leads to the packet after the gap.
+#[derive(Debug)]
+struct Bridge {
+    samples: [f32; LONGEST_BRIDGE * ROOM],
+    length: usize,
+    taken: usize,
+}
+
+impl Bridge {
+    fn next(&mut self) -> Option<f32> {
+        let ready = self.samples.get(..self.length).unwrap_or_default();
+        let sample = ready.get(self.taken).copied();
+        self.taken += usize::from(sample.is_some());
+        sample
+    }
+
+    /// It was walked to its end.
+    fn crossed(&self) -> bool {
+        self.length > 0 && self.taken == self.length
     }
 }
 
 impl Concealment {
-    pub(crate) fn new() -> Concealment {
+    /// For sound of `scale` times 8 kHz: 1 or 2.
+    pub(crate) fn new(scale: usize) -> Concealment {
         Concealment {
-            history: vec![0; HISTORY],
-            repeating: None,
+            scale: scale.clamp(1, ROOM),
+            history: [0.0; HISTORY * ROOM],
+            gap: None,
+            before: Cycle::new(),
+            after: Cycle::new(),
+            mirror: [0.0; MIRROR * ROOM],
+            bridge: Bridge {
+                samples: [0.0; LONGEST_BRIDGE * ROOM],
+                length: 0,
+                taken: 0,
+            },
         }
     }
 
-    /// A packet's sound came: it is remembered, and after a loss its begin is blended with the
-    /// repetition.
+    /// A packet's sound came: it is remembered, and after a loss that was not bridged its begin is
+    /// blended with the repetition.
     pub(crate) fn received(&mut self, sound: &mut [i16]) {
-        if let Some(mut repetition) = self.repeating.take() {
-            for (index, sample) in sound.iter_mut().take(SEAM).enumerate() {
-                let weight = (index + 1) as f32 / (SEAM + 1) as f32;
-                let made_up = f32::from(repetition.next());
-                *sample = (f32::from(*sample) * weight + made_up * (1.0 - weight)) as i16;
+        if let Some(gap) = self.gap.take()
+            && !self.bridge.crossed()
+        {
+            let seam = SEAM * self.scale;
+            for (index, sample) in sound.iter_mut().take(seam).enumerate() {
+                let weight = (index + 1) as f32 / (seam + 1) as f32;
+                let made_up = self.going_on(&gap, index) * self.gain(gap.made + index);
+                *sample = round(f32::from(*sample) * weight + made_up * (1.0 - weight));
             }
         }
+        self.bridge.length = 0;
         self.remember(sound);
     }
 
-    /// Makes up sound for a packet that did not come.
-    pub(crate) fn conceal(&mut self, samples: usize) -> Vec<i16> {
-        let history = &self.history;
-        let repetition = self.repeating.get_or_insert_with(|| Repetition {
-            period: history[HISTORY - pitch(history)..].to_vec(),
-            made: 0,
+    /// Makes up sound for packets that did not come.
+    pub(crate) fn conceal(&mut self, out: &mut [i16], after: Option<After<'_>>) {
+        if self.bridge.crossed() {
+            // What was seen there did not come: the sound that was made up goes on.
+            self.bridge.length = 0;
+            let made = self.gap.map_or(0, |gap| gap.made);
+            self.gap = None;
+            self.begin(made);
+        }
+        if self.gap.is_none() {
+            self.begin(0);
+        }
+        if self.bridge.length == 0
+            && let Some(after) = after
+        {
+            self.build(after);
+        }
+        for sample in out.iter_mut() {
+            *sample = self.next();
+        }
+        self.remember(out);
+    }
+
+    /// A gap begins: what the sound before it is like.
+    fn begin(&mut self, made: usize) {
+        let past = self.history.get(..HISTORY * self.scale);
+        let past = past.unwrap_or_default();
+        let (from, to) = (SHORTEST * self.scale, LONGEST * self.scale);
+        let pitch = pitch::of_end(past, from, to, self.scale);
+        self.before.set_end_of(past, pitch.period);
+        for (place, sample) in self.mirror.iter_mut().zip(past.iter().rev()) {
+            *place = *sample;
+        }
+        self.gap = Some(Gap {
+            pitch,
+            phase: 0.0,
+            made,
         });
-        (0..samples).map(|_| repetition.next()).collect()
+    }
+
+    fn next(&mut self) -> i16 {
+        let Some(mut gap) = self.gap else {
+            return 0;
+        };
+        let sample = match self.bridge.next() {
+            Some(sample) => sample,
+            None => self.going_on(&gap, 0) * self.gain(gap.made),
+        };
+        gap.made = gap.made.saturating_add(1);
+        gap.phase += 1.0;
+        self.gap = Some(gap);
+        round(sample)
+    }
+
+    /// The sound before the gap, going on `ahead` samples from now.
+    fn going_on(&self, gap: &Gap, ahead: usize) -> f32 {
+        let at = gap.phase + ahead as f32;
+        if gap.voiced() {
+            return self.before.at(at);
+        }
+        mirrored(self.mirror.get(..MIRROR * self.scale), at as usize)
+    }
+
+    /// The loudness of the repetition after so many samples.
+    fn gain(&self, made: usize) -> f32 {
+        let faded = made.saturating_sub(HOLD * self.scale) as f32;
+        1.0 - (faded / (FADE * self.scale) as f32).min(1.0)
+    }
+
+    /// Bridges the gap to the sound after it.
+    fn build(&mut self, after: After<'_>) {
+        let (scale, length) = (self.scale, after.distance);
+        let heard = after.sound.len().min(MOST_AFTER * scale);
+        let Some(gap) = self.gap else {
+            return;
+        };
+        if heard < LEAST_AFTER * scale || !(1..=LONGEST_BRIDGE * scale).contains(&length) {
+            return;
+        }
+        let mut room = [0.0f32; MOST_AFTER * ROOM];
+        for (place, sample) in room.iter_mut().zip(after.sound) {
+            *place = f32::from(*sample);
+        }
+        let sound = room.get(..heard).unwrap_or_default();
+        let most = heard.saturating_sub(40 * scale);
+        let (from, to) = match gap.voiced() {
+            // One voice does not change its pitch much meanwhile.
+            true => (gap.pitch.period * 0.75, gap.pitch.period * 1.33),
+            false => ((SHORTEST * scale) as f32, most as f32),
+        };
+        let to = (to as usize).min(most.max(from as usize + 2));
+        let pitch = pitch::of_begin(sound, from as usize, to, scale);
+        self.after.set_begin_of(sound, pitch.period);
+        let same = (gap.voiced() && pitch.likeness >= VOICED_AFTER)
+            .then(|| self.shift(&gap, length, sound))
+            .flatten();
+        match same {
+            Some(shift) => self.bridge_voice(&gap, length, sound, shift),
+            None => self.bridge_noise(&gap, length, sound, pitch.likeness >= VOICED),
+        }
+        self.bridge.length = length;
+        self.bridge.taken = 0;
+    }
+
+    /// By how many samples the repetition of the past must be bent, over the gap, to arrive in
+    /// phase with the sound after it; `None` if it does not look like the same voice.
+    fn shift(&self, gap: &Gap, length: usize, sound: &[f32]) -> Option<f32> {
+        let period = self.before.period();
+        let pace = period / self.after.period();
+        let compared = ((period * 1.5) as usize).max(40 * self.scale);
+        let score = |shift: f32, every: usize| {
+            let begin = gap.phase + length as f32 + shift;
+            let places = (0..compared).step_by(every);
+            let made_up = places.map(|n| self.before.at(begin + n as f32 * pace));
+            let likeness = pitch::likeness(made_up, sound.iter().copied().step_by(every));
+            likeness - SHIFT_COST * (2.0 * shift / period).abs()
+        };
+        // First roughly, then more closely around the best.
+        let (coarse, fine) = (self.scale as f32, self.scale as f32 / 4.0);
+        let half = (period / 2.0 / coarse) as i32;
+        let (around, _) = best(-half, half, coarse, 0.0, |shift| score(shift, self.scale));
+        let (shift, likeness) = best(-3, 3, fine, around, |shift| score(shift, 1));
+        (likeness >= SAME_VOICE).then_some(shift)
+    }
+
+    /// Both sides at one phase, which moves at the pace of the first where the gap begins and at
+    /// the pace of the second where it ends.
+    fn bridge_voice(&mut self, gap: &Gap, length: usize, sound: &[f32], shift: f32) {
+        let (first, second) = (self.before.period(), self.after.period());
+        let pace = first / second;
+        let span = length as f32;
+        let end = span + shift;
+        let past = self.history.get(..HISTORY * self.scale).unwrap_or_default();
+        let louder = (loudness(sound.iter().take(second as usize))
+            / loudness(past.iter().rev().take(first as usize)))
+        .powf(BY_RATIO);
+        let gain = self.gain(gap.made);
+        for (n, place) in self.bridge.samples.iter_mut().take(length).enumerate() {
+            let done = n as f32 / span;
+            let phase = bend(done, span, end, pace);
+            let before = self.before.at(gap.phase + phase) * gain * louder.powf(done);
+            let after = self.after.at((phase - end) / pace) * louder.powf(done - 1.0);
+            *place = before * (1.0 - done) + after * done;
+        }
+    }
+
+    /// Two sounds that have nothing in common: the one goes, the other comes.
+    fn bridge_noise(&mut self, gap: &Gap, length: usize, sound: &[f32], voiced: bool) {
+        for n in 0..length {
+            let done = (n as f32 + 0.5) / length as f32;
+            let before = self.going_on(gap, n) * self.gain(gap.made);
+            let left = length - n;
+            let after = match voiced {
+                true => self.after.at(-(left as f32)),
+                false => mirrored(Some(sound), left),
+            };
+            // Of sounds that are not in phase the energies add up, not the amplitudes; a little
+            // less of both is better than too much.
+            let (first, second) = (1.0 - done, done);
+            let even = (first * first + second * second).sqrt();
+            let sum = before * first.powf(1.5) + after * second.powf(1.5);
+            if let Some(place) = self.bridge.samples.get_mut(n) {
+                *place = sum / even;
+            }
+        }
     }
 
     fn remember(&mut self, sound: &[i16]) {
-        let keep = HISTORY.saturating_sub(sound.len());
-        self.history.drain(..HISTORY - keep);
-        self.history
-            .extend(&sound[sound.len().saturating_sub(HISTORY)..]);
+        let Some(history) = self.history.get_mut(..HISTORY * self.scale) else {
+            return;
+        };
+        let sound = &sound[sound.len().saturating_sub(history.len())..];
+        history.copy_within(sound.len().., 0);
+        for (place, sample) in history.iter_mut().rev().zip(sound.iter().rev()) {
+            *place = f32::from(*sample);
+        }
     }
 }
 
-/// The lag at which the last 20 ms resemble most what was before them.
-fn pitch(history: &[i16]) -> usize {
-    let template = &history[HISTORY - TEMPLATE..];
-    let mut best = (SHORTEST, f32::MIN);
-    for lag in SHORTEST..=LONGEST {
-        let earlier = &history[HISTORY - TEMPLATE - lag..HISTORY - lag];
-        let (mut product, mut energy) = (0.0f32, 1.0f32);
-        for (&a, &b) in template.iter().zip(earlier) {
-            product += f32::from(a) * f32::from(b);
-            energy += f32::from(b) * f32::from(b);
-        }
-        let likeness = product / energy.sqrt();
-        if likeness > best.1 {
-            best = (lag, likeness);
-        }
+/// A sound back and forth: the sample at `at`.
+fn mirrored(sound: Option<&[f32]>, at: usize) -> f32 {
+    let sound = sound.unwrap_or_default();
+    let last = sound.len().saturating_sub(1).max(1);
+    let at = at % (2 * last);
+    let at = if at > last { 2 * last - at } else { at };
+    sound.get(at).copied().unwrap_or(0.0)
+}
+
+/// The root of the mean square.
+fn loudness<'a>(sound: impl Iterator<Item = &'a f32>) -> f32 {
+    let (mut sum, mut count) = (0.0, 0);
+    for sample in sound {
+        sum += sample * sample;
+        count += 1;
     }
-    best.0
+    (sum / count.max(1) as f32 + 1.0).sqrt()
+}
+
+/// A way from 0 to `end` in the time `span`: begun at pace 1, ended at `pace`.
+fn bend(done: f32, span: f32, end: f32, pace: f32) -> f32 {
+    let (square, cube) = (done * done, done * done * done);
+    (cube - 2.0 * square + done) * span
+        + (3.0 * square - 2.0 * cube) * end
+        + (cube - square) * pace * span
+}
+
+/// The best of the steps `from..=to` of this size around `middle`, and its score.
+fn best(from: i32, to: i32, step: f32, middle: f32, score: impl Fn(f32) -> f32) -> (f32, f32) {
+    let places = (from..=to).map(|n| middle + n as f32 * step);
+    places
+        .map(|place| (place, score(place)))
+        .fold((middle, f32::MIN), |best, next| {
+            if next.1 > best.1 { next } else { best }
+        })
+}
+
+fn round(sample: f32) -> i16 {
+    // `as` saturates.
+    sample.round() as i16
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sine(hz: f64, from: usize, samples: usize) -> Vec<i16> {
-        (from..from + samples)
-            .map(|n| (10_000.0 * (std::f64::consts::TAU * hz * n as f64 / 8_000.0).sin()) as i16)
-            .collect()
-    }
-
-    #[test]
-    fn a_lost_frame_of_a_tone_is_the_tone_going_on() {
-        let mut concealment = Concealment::new();
-        concealment.received(&mut sine(200.0, 0, 480));
-        let made_up = concealment.conceal(80);
-        let truth = sine(200.0, 480, 80);
-        let error: i32 = made_up
-            .iter()
-            .zip(&truth)
-            .map(|(a, b)| i32::from(a - b).abs())
-            .max()
-            .unwrap();
-        assert!(error < 300, "{error}");
-    }
-
-    #[test]
-    fn a_long_loss_fades_to_silence_and_the_voice_comes_back_without_a_step() {
-        let mut concealment = Concealment::new();
-        concealment.received(&mut sine(200.0, 0, 480));
-        assert!(
-            concealment
-                .conceal(480 + 80)
-                .iter()
-                .skip(480)
-                .all(|&s| s == 0)
-        );
-        let mut back = sine(200.0, 20, 160);
-        concealment.received(&mut back);
-        assert!(back[0].abs() < 1_500);
-        assert_eq!(back[SEAM..], sine(200.0, 20, 160)[SEAM..]);
-    }
-
-    #[test]
-    fn pieces_of_any_length_are_coped_with() {
-        let mut concealment = Concealment::new();
-        for length in [0, 1, 7, 80, HISTORY - 1, HISTORY, HISTORY + 1, 5_000] {
-            concealment.received(&mut vec![3; length]);
-            assert_eq!(concealment.history.len(), HISTORY);
-            assert_eq!(concealment.conceal(length).len(), length);
-        }
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! G.711: the two companding laws (ITU-T G.711), and a stream's encoder and decoder, which stand
 //! between 8 kHz on the wire and 48 kHz inside.
 
-use crate::resample::{Down6, Up6};
+use crate::resample::{Down, Narrow, Up};
 
-use super::concealment::Concealment;
+use super::Codec;
+use super::concealment::{After, Concealment};
 
 /// Which of G.711's laws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,15 @@ pub(crate) enum Law {
 }
 
 impl Law {
+    /// The law of a codec that is G.711.
+    pub(crate) fn of(codec: Codec) -> Option<Law> {
+        match codec {
+            Codec::Pcmu => Some(Law::Mu),
+            Codec::Pcma => Some(Law::A),
+            Codec::Opus => None,
+        }
+    }
+
     /// A linear sample as an octet.
     pub(crate) fn compress(self, sample: i16) -> u8 {
         match self {
@@ -91,48 +101,75 @@ fn expand_a(octet: u8) -> i16 {
 #[derive(Debug)]
 pub(crate) struct G711Encoder {
     law: Law,
-    down: Down6,
+    down: Down,
+    narrow: Vec<i16>,
 }
 
 impl G711Encoder {
     pub(crate) fn new(law: Law) -> G711Encoder {
         G711Encoder {
             law,
-            down: Down6::new(),
+            down: Down::new(Narrow::Khz8),
+            narrow: Vec::new(),
         }
     }
 
     pub(crate) fn encode(&mut self, frame: &[i16]) -> Vec<u8> {
-        let narrow = self.down.process(frame);
-        narrow.into_iter().map(|s| self.law.compress(s)).collect()
+        self.narrow.clear();
+        self.down.process(frame, &mut self.narrow);
+        self.narrow.iter().map(|&s| self.law.compress(s)).collect()
     }
 }
 
 /// Octets into 48 kHz sound, lost ones concealed.
 #[derive(Debug)]
 pub(crate) struct G711Decoder {
-    up: Up6,
+    up: Up,
     concealment: Concealment,
+    narrow: Vec<i16>,
+    /// The sound after a gap.
+    after: Vec<i16>,
 }
 
 impl G711Decoder {
     pub(crate) fn new() -> G711Decoder {
         G711Decoder {
-            up: Up6::new(),
-            concealment: Concealment::new(),
+            up: Up::new(Narrow::Khz8),
+            concealment: Concealment::new(1),
+            narrow: Vec::new(),
+            after: Vec::new(),
         }
     }
 
     pub(crate) fn decode(&mut self, law: Law, payload: &[u8], out: &mut Vec<i16>) {
-        let mut narrow: Vec<i16> = payload.iter().map(|&octet| law.expand(octet)).collect();
-        self.concealment.received(&mut narrow);
-        self.up.process(&narrow, out);
+        self.narrow.clear();
+        let octets = payload.iter();
+        self.narrow.extend(octets.map(|&octet| law.expand(octet)));
+        self.concealment.received(&mut self.narrow);
+        self.up.process(&self.narrow, out);
     }
 
-    /// Makes up `samples` of 8 kHz.
-    pub(crate) fn conceal(&mut self, samples: usize, out: &mut Vec<i16>) {
-        let narrow = self.concealment.conceal(samples);
-        self.up.process(&narrow, out);
+    /// Makes up `samples` of 8 kHz; `next` is a packet after the gap that is there already, and
+    /// after how many samples it follows.
+    pub(crate) fn conceal(
+        &mut self,
+        samples: usize,
+        next: Option<(Law, &[u8], usize)>,
+        out: &mut Vec<i16>,
+    ) {
+        self.after.clear();
+        let after = next.map(|(law, payload, distance)| {
+            let octets = payload.iter();
+            self.after.extend(octets.map(|&octet| law.expand(octet)));
+            After {
+                distance,
+                sound: &self.after,
+            }
+        });
+        self.narrow.clear();
+        self.narrow.resize(samples, 0);
+        self.concealment.conceal(&mut self.narrow, after);
+        self.up.process(&self.narrow, out);
     }
 }
 

@@ -58,6 +58,17 @@ pub enum Inserted {
     Suspect,
 }
 
+/// The packet after a gap: it may hold FEC data, and tells where the sound leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// How long after the begin of what is missing it begins, in ticks of the RTP clock.
+    pub distance: u32,
+}
+
 /// What to play next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -67,8 +78,8 @@ pub enum Step {
     Missing {
         /// How much, in ticks of the RTP clock.
         duration: u32,
-        /// The payload type and payload of the packet right after the gap, for its FEC data.
-        next: Option<(u8, Vec<u8>)>,
+        /// The packet after the gap, if a packet was lost and a later one is there.
+        next: Option<Following>,
         /// `false`: the sender made a pause (DTX). `true`: a packet was lost or comes too late.
         lost: bool,
     },

@@ -186,7 +186,11 @@ fn a_lost_packet_is_missing_once_and_its_follower_is_there_for_fec() {
     assert_eq!(buffer.next(now + TICK * 2), Step::Packet(packet(1, 160)));
     let missing = Step::Missing {
         duration: 160,
-        next: Some((0, vec![0; 160])),
+        next: Some(Following {
+            payload_type: 0,
+            payload: vec![0; 160],
+            distance: 160,
+        }),
         lost: true,
     };
     assert_eq!(buffer.next(now + TICK * 3), missing);

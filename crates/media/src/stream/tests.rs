@@ -234,6 +234,28 @@ fn the_buffer_of_a_steady_path_stays_short() {
 }
 
 #[test]
+fn what_follows_a_lost_packet_is_waited_for_only_while_packets_are_lost() {
+    // The first ten seconds are clean, then one packet of ten is lost, then they are clean again.
+    let network: Network = Box::new(|packet| {
+        let lost = (1_000..3_000).contains(&packet) && packet % 20 >= 18;
+        (!lost).then_some(Duration::from_millis(10))
+    });
+    let mut pair = Pair::new(Codec::Pcmu, network);
+    let targets = [10, 18, 36].map(|seconds| {
+        let passed = pair.parties[0].heard.len() as u64 / 100;
+        pair.run(Duration::from_secs(seconds - passed));
+        pair.parties[0].stream.stats().target_ms.unwrap()
+    });
+    let [clean, lossy, after] = targets;
+    assert_eq!(clean, 20.0);
+    assert!((40.0..=60.0).contains(&lossy), "{targets:?}");
+    assert_eq!(after, clean);
+    // A tone is bridged so well that the losses leave no hole.
+    assert!(pair.parties[0].stream.stats().concealed > 80);
+    assert!(pair.heard(0, 440.0).longest_gap_ms < 10.0);
+}
+
+#[test]
 fn losses_are_counted_and_concealed_or_recovered() {
     for codec in Codec::ALL {
         let mut pair = Pair::new(codec, lossy(30, 0.1));

@@ -13,7 +13,8 @@ def _first_line(*command):
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
         return None
-    return (done.stdout or done.stderr).strip().splitlines()[0] if (done.stdout or done.stderr).strip() else None
+    lines = done.stdout.strip().splitlines()
+    return lines[0] if done.returncode == 0 and lines else None
 
 
 def _package(name):

@@ -7,6 +7,7 @@ from calls import CELLS
 
 DOCS = pathlib.Path(__file__).parents[3] / "docs"
 LATE = 0.005       # share of missed wake-ups from which a box was no fair network
+CROWDED = 0.2      # PESQ that one of many calls may have less than one alone
 UNSTEADY = 15.0    # ms off the beat, at the 99th percentile, from which a phone was kept from its work
 
 # The median PESQ that Ringtrue is to reach.
@@ -94,6 +95,11 @@ def troubles(whole):
     for crowd in whole["cost"]:
         if crowd["trouble"]:
             found.append(f"{crowd['calls']} calls of one {crowd['program']}: no figure: {crowd['trouble']}")
+        clean = whole["cells"].get("clean", {}).get(crowd["program"], {}).get("pesq", {}).get("median")
+        if clean and crowd.get("pesq") and crowd["pesq"]["median"] < clean - CROWDED:
+            # A phone that gets too little of a core also uses too little of it.
+            found.append(f"{crowd['calls']} calls of one {crowd['program']}: they sound worse than one ({show(crowd['pesq']['median'])}"
+                         f" for {show(clean)}): the phone or the machine could not keep up, and its CPU figure is too low")
     return found
 
 

@@ -18,6 +18,10 @@ Examples:
   ringtrue listen --answer auto --audio-in hello.wav --audio-out said.wav --once --json
   ringtrue call sip:bob@192.0.2.7 --audio-in tone:440 --audio-out null --duration 10
   ringtrue call sip:bob@example.org --aor sip:alice@example.org \\
+      --proxy 'sip:example.org;transport=tls'
+  ringtrue call sips:bob@desk.example.org --tls-ca own-authority.pem
+  ringtrue listen --tls-certificate desk.pem --tls-key desk.key
+  ringtrue call sip:bob@example.org --aor sip:alice@example.org \\
       --turn turn:turn.example.org --turn turns:turn.example.org:443
 
 Exit status:
@@ -80,7 +84,7 @@ pub enum Verb {
 /// `ringtrue call`.
 #[derive(Debug, Args)]
 pub struct CallArgs {
-    /// Whom to call, as sip:bob@example.org
+    /// Whom to call, as sip:bob@example.org; a sips: address is called by TLS only
     #[arg(value_name = "URI")]
     pub target: String,
     /// What both commands take.
@@ -103,6 +107,13 @@ pub struct ListenArgs {
     /// Leave after one call, with its exit status
     #[arg(long)]
     pub once: bool,
+    /// The certificate (chain) of this host in PEM form: with it, calls by TLS are taken at the port
+    /// after that of SIP, 5061
+    #[arg(long, value_name = "FILE.pem")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key in PEM form
+    #[arg(long, value_name = "FILE.pem")]
+    pub tls_key: Option<PathBuf>,
     /// What both commands take.
     #[command(flatten)]
     pub phone: PhoneArgs,
@@ -120,7 +131,7 @@ pub struct PhoneArgs {
     /// Who I am; sip:USER@HOST if nothing is said
     #[arg(long, value_name = "SIP-URI")]
     pub aor: Option<String>,
-    /// The outbound proxy; its transport parameter counts
+    /// The outbound proxy; its transport parameter (udp, tcp or tls) counts
     #[arg(long, value_name = "SIP-URI")]
     pub proxy: Option<String>,
     /// The name to authenticate as; the password comes from the settings or RINGTRUE_PASSWORD
@@ -144,7 +155,7 @@ pub struct PhoneArgs {
         value_parser = parse_turn
     )]
     pub turn: Vec<TurnUri>,
-    /// Certificates in PEM form that TLS (to TURN servers) trusts beside the public roots
+    /// Certificates in PEM form that TLS (to SIP and TURN servers) trusts beside the public roots
     #[arg(long, value_name = "FILE.pem")]
     pub tls_ca: Option<PathBuf>,
     /// Use relayed addresses only, so that the peer learns none of this host's; needs a TURN server

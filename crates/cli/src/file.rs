@@ -34,6 +34,10 @@ pub struct Section {
     pub port_mapping: Option<bool>,
     /// A file of certificates that TLS trusts beside the public roots.
     pub tls_ca: Option<PathBuf>,
+    /// This host's certificate, with which `listen` takes calls by TLS.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
     /// Whether only relayed addresses are used.
     pub relay_only: Option<bool>,
     /// Whether there are candidates for TCP too.
@@ -279,6 +283,8 @@ impl Section {
             turn_password: self.turn_password.or(other.turn_password),
             port_mapping: self.port_mapping.or(other.port_mapping),
             tls_ca: self.tls_ca.or(other.tls_ca),
+            tls_certificate: self.tls_certificate.or(other.tls_certificate),
+            tls_key: self.tls_key.or(other.tls_key),
             relay_only: self.relay_only.or(other.relay_only),
             ice_tcp: self.ice_tcp.or(other.ice_tcp),
             bind: self.bind.or(other.bind),
@@ -361,6 +367,9 @@ mod tests {
             all.turn.is_some(),
             all.turn_password.is_some(),
             all.port_mapping.is_some(),
+            all.tls_ca.is_some(),
+            all.tls_certificate.is_some(),
+            all.tls_key.is_some(),
             all.relay_only.is_some(),
             all.ice_tcp.is_some(),
             all.bind.is_some(),
@@ -378,7 +387,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 25]);
+        assert_eq!(everything, [true; 28]);
     }
 
     #[test]

@@ -38,6 +38,7 @@ enum Fields<'a> {
     },
     Listening {
         sip: String,
+        transport: &'static str,
     },
     Registered {
         aor: &'a str,
@@ -184,9 +185,10 @@ pub fn demo_summary(clock: &Clock, ordinary: usize, ringtrue: usize) -> String {
 /// The line of an event; `None` for those that scripts are not told.
 pub fn event(clock: &Clock, event: &DriverEvent) -> Option<String> {
     match event {
-        DriverEvent::Listening { at, address } => {
+        DriverEvent::Listening { at, address, tls } => {
             let sip = address.to_string();
-            let fields = Fields::Listening { sip };
+            let transport = if *tls { "tls" } else { "udp" };
+            let fields = Fields::Listening { sip, transport };
             Some(line(clock, *at, "listening", None, fields))
         }
         DriverEvent::Trouble { at, message, .. } => Some(error(clock, *at, message)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringtrue_media::audio::{AudioError, AudioInput, AudioOutput};
 use ringtrue_phone::Settings;
-use ringtrue_phone::driver::{BindAddress, DriverConfig, Sound};
+use ringtrue_phone::driver::{BindAddress, DriverConfig, Sound, TlsIdentity};
 use ringtrue_phone::settings::{AnswerWhen, IceUse, Login, RingWhen, TurnServer};
 
 use crate::args::{CallArgs, ListenArgs, PhoneArgs, TurnUri};
@@ -72,6 +72,11 @@ pub enum SetupError {
     /// Without ICE there is no choice of addresses.
     #[error("--relay-only needs ICE, which is switched off")]
     RelayWithoutIce,
+    /// A certificate without its key, or a key alone.
+    #[error(
+        "TLS takes a certificate and its private key: say both --tls-certificate and --tls-key, or put both tls-certificate and tls-key into the settings"
+    )]
+    HalfAnIdentity,
     /// Nobody can be asked.
     #[error(
         "--answer ask needs a terminal, and no --json; say --answer auto, --answer after:SECS or --answer never"
@@ -105,6 +110,7 @@ pub fn call(args: CallArgs) -> Result<DriverConfig, SetupError> {
         accept_tcp: false,
         dns: dns(&section),
         tls_ca: tls_ca(&args.phone, &section),
+        tls_identity: None,
         sound: sound(&args.phone, &section)?,
         target: Some(args.target),
         once: true,
@@ -124,6 +130,7 @@ pub fn listen(args: ListenArgs) -> Result<DriverConfig, SetupError> {
     let unsaid = if args.once { 1 } else { MAX_CALLS };
     let max_calls = args.max_calls.or(section.max_calls).unwrap_or(unsaid);
     let max_calls = usize::from(max_calls.max(1));
+    let tls_identity = tls_identity(args.tls_certificate, args.tls_key, &section)?;
     let settings = Settings {
         answer,
         register: args.register || section.register.unwrap_or(false),
@@ -138,6 +145,7 @@ pub fn listen(args: ListenArgs) -> Result<DriverConfig, SetupError> {
         accept_tcp: true,
         dns: dns(&section),
         tls_ca: tls_ca(&args.phone, &section),
+        tls_identity,
         sound: sound(&args.phone, &section)?,
         target: None,
         once: args.once,
@@ -329,6 +337,21 @@ fn dns(section: &Section) -> Vec<SocketAddr> {
 
 fn tls_ca(args: &PhoneArgs, section: &Section) -> Option<PathBuf> {
     args.tls_ca.clone().or_else(|| section.tls_ca.clone())
+}
+
+/// Who this host is by TLS, if it says so.
+fn tls_identity(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    section: &Section,
+) -> Result<Option<TlsIdentity>, SetupError> {
+    let certificate = certificate.or_else(|| section.tls_certificate.clone());
+    let key = key.or_else(|| section.tls_key.clone());
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsIdentity { certificate, key })),
+        (None, None) => Ok(None),
+        _ => Err(SetupError::HalfAnIdentity),
+    }
 }
 
 fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {

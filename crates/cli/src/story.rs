@@ -11,8 +11,9 @@ use crate::escape::for_screen;
 /// The line for an event; `None` where a person would learn nothing from it.
 pub fn line(event: &DriverEvent) -> Option<String> {
     match event {
-        DriverEvent::Listening { address, .. } => Some(format!(
-            "Waiting for calls on {address}. Ctrl-C ends the program."
+        DriverEvent::Listening { address, tls, .. } => Some(format!(
+            "Waiting for calls on {address}{}. Ctrl-C ends the program.",
+            if *tls { " by TLS" } else { "" }
         )),
         DriverEvent::Trouble { message, .. } => Some(for_screen(&format!("Trouble: {message}"))),
         DriverEvent::Phone(event) => phone_line(event).map(|text| for_screen(&text)),
@@ -183,7 +184,11 @@ fn ended(kind: &EventKind) -> Option<String> {
         text += &format!(" ({status})");
     }
     if let Some(words) = words {
-        text += &format!("; the other side says: {words}");
+        text += match by {
+            EndedBy::Network => "; ",
+            EndedBy::Local | EndedBy::Remote => "; the other side says: ",
+        };
+        text += words;
     }
     text += ".";
     if !connected.is_zero() {

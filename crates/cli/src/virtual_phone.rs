@@ -13,6 +13,8 @@ use ringtrue_testnet::{Delivery, HostId, NameService, Node, Outbox, StreamId, Wi
 
 /// The port of SIP.
 const SIP_PORT: u16 = 5060;
+/// That of SIP over TLS.
+const SIPS_PORT: u16 = 5061;
 /// Those of IPv4 and IPv6.
 const SIP_SOCKETS: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SIP_PORT),
@@ -58,7 +60,8 @@ pub struct VirtualPhone {
 
 impl VirtualPhone {
     /// A phone on a host that has its addresses already; the first of each family is where the
-    /// default route leaves. It speaks a tone of that frequency in hertz.
+    /// default route leaves. It speaks a tone of that frequency in hertz. If the settings say that it
+    /// accepts connections by TLS, it does so at port 5061, with a certificate for its addresses.
     ///
     /// # Errors
     /// What the phone says of the settings.
@@ -72,6 +75,9 @@ impl VirtualPhone {
         let addresses = world.addresses(host);
         let interfaces = interfaces(&addresses);
         world.listen(host, SIP_PORT);
+        if !settings.tls_sockets.is_empty() {
+            world.listen(host, SIPS_PORT);
+        }
         let now = world.now();
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -292,10 +298,15 @@ impl Node for VirtualPhone {
                 stream,
                 local,
                 from,
-                ..
+                tls,
             } => {
-                let connection = if local.port() == SIP_PORT {
-                    Some(self.phone.accepted_connection(now, from))
+                let connection = if let Some(name) = tls {
+                    // The opener's check, which bytes in clear cannot fail.
+                    let certified = self.addresses.iter().any(|own| own.to_string() == name);
+                    (certified && local.port() == SIPS_PORT)
+                        .then(|| self.phone.accepted_connection(now, from, true))
+                } else if local.port() == SIP_PORT {
+                    Some(self.phone.accepted_connection(now, from, false))
                 } else {
                     self.phone.accepted_media(now, local, from)
                 };

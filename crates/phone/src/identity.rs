@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ringtrue_sip::message::NameAddr;
-use ringtrue_sip::uri::{Scheme, Uri};
+use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{AuthCredentials, EndpointConfig, LocalAddress};
 use thiserror::Error;
 
@@ -17,7 +17,7 @@ pub enum SettingsError {
     #[error("\"{0}\" is no SIP address; write sip:USER@HOST")]
     Aor(String),
     /// The outbound proxy is no SIP URI.
-    #[error("the proxy \"{0}\" is no SIP address; write sip:HOST[:PORT][;transport=tcp]")]
+    #[error("the proxy \"{0}\" is no SIP address; write sip:HOST[:PORT][;transport=tcp|tls]")]
     Proxy(String),
     /// There is no codec to offer.
     #[error("no codec is left to offer")]
@@ -30,9 +30,6 @@ pub enum CallError {
     /// The target is no SIP URI.
     #[error("\"{0}\" is no SIP address; write sip:USER@HOST")]
     Target(String),
-    /// TLS is not spoken yet.
-    #[error("sips: needs TLS, which this phone does not speak; write sip:USER@HOST")]
-    NeedsTls,
 }
 
 /// The SIP endpoint that the settings ask for.
@@ -66,7 +63,8 @@ pub(crate) fn endpoint_config(
             password: login.password.clone(),
         }),
         ice: settings.ice != IceUse::Off,
-        tcp_listen: true,
+        tcp_listen: settings.accepts_tcp,
+        tls_listen: settings.tls_sockets.clone(),
     })
 }
 
@@ -77,9 +75,6 @@ pub(crate) fn parse_target(target: &str) -> Result<Uri, CallError> {
         Ok(uri) => uri,
         Err(_) => format!("sip:{target}").parse().map_err(|_| bad())?,
     };
-    if uri.scheme == Scheme::Sips {
-        return Err(CallError::NeedsTls);
-    }
     if !uri.is_sip() {
         return Err(bad());
     }

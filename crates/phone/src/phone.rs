@@ -343,10 +343,16 @@ impl Phone {
         }
     }
 
-    /// Somebody has connected to one of the SIP ports; gives the connection's number.
-    pub fn accepted_connection(&mut self, now: Instant, peer: SocketAddr) -> Connection {
+    /// Somebody has connected to one of the SIP ports, by TLS if `secure` says so; gives the
+    /// connection's number.
+    pub fn accepted_connection(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        secure: bool,
+    ) -> Connection {
         let connection = self.desk.sip.accepted_id();
-        self.desk.sip.handle_accepted(now, connection, peer);
+        self.desk.sip.handle_accepted(now, connection, peer, secure);
         self.settle(now);
         Connection(connection.0)
     }
@@ -398,7 +404,7 @@ impl Phone {
         let connection = ConnectionId(connection.0);
         self.desk
             .sip
-            .handle_closed(now, connection, error.is_some());
+            .handle_closed(now, connection, error.as_deref());
         self.settle(now);
     }
 
@@ -525,11 +531,15 @@ impl Phone {
                 SipTransmit::Datagram { local, to, payload } => {
                     Output::Datagram { local, to, payload }
                 }
-                SipTransmit::Connect { connection, to } => Output::Connect {
+                SipTransmit::Connect {
+                    connection,
+                    to,
+                    tls,
+                } => Output::Connect {
                     connection: Connection(connection.0),
                     to,
                     from: None,
-                    tls: None,
+                    tls,
                 },
                 SipTransmit::Stream {
                     connection,

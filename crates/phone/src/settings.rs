@@ -1,5 +1,6 @@
 //! What a phone is told before it starts.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringtrue_media::Codec;
@@ -100,6 +101,10 @@ pub struct Settings {
     pub proxy: Option<String>,
     /// Credentials for digest.
     pub login: Option<Login>,
+    /// Whether SIP connections by TCP are accepted at the ports of the SIP sockets.
+    pub accepts_tcp: bool,
+    /// Where SIP connections by TLS are accepted.
+    pub tls_sockets: Vec<SocketAddr>,
     /// STUN servers as `host` or `host:port`, names or addresses.
     pub stun_servers: Vec<String>,
     /// TURN servers in order of preference, which relay where no direct path exists.
@@ -151,6 +156,8 @@ impl Default for Settings {
             aor: "sip:anonymous@localhost".to_owned(),
             proxy: None,
             login: None,
+            accepts_tcp: true,
+            tls_sockets: Vec::new(),
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
             discover_stun: false,

@@ -1,6 +1,7 @@
 //! Dialogs: RFC 3261 section 12.
 
 use crate::message::{CSeq, HeaderName, Headers, Method, NameAddr, Request, Response};
+use crate::transport::Verified;
 use crate::uri::Uri;
 
 /// The state of a dialog (RFC 3261 section 12), early or confirmed.
@@ -15,6 +16,9 @@ pub(crate) struct Dialog {
     pub(crate) remote_cseq: Option<u32>,
     pub(crate) remote_target: Uri,
     pub(crate) route_set: Vec<NameAddr>,
+    /// Who is at the other end of the connection by which it was made, if that was by TLS and
+    /// opened from here.
+    pub(crate) verified: Option<Verified>,
 }
 
 impl Dialog {
@@ -31,6 +35,7 @@ impl Dialog {
             remote_cseq: None,
             remote_target: target(&response.headers).unwrap_or_else(|| request.uri.clone()),
             route_set,
+            verified: None,
         })
     }
 
@@ -44,6 +49,7 @@ impl Dialog {
             remote_cseq: Some(request.headers.cseq().ok()?.number),
             remote_target: target(&request.headers)?,
             route_set: request.headers.record_routes().unwrap_or_default(),
+            verified: None,
         })
     }
 

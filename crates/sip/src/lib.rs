@@ -27,6 +27,7 @@
 //!         credentials: None,
 //!         ice: true,
 //!         tcp_listen: false,
+//!         tls_listen: Vec::new(),
 //!     };
 //!     Endpoint::new(config, seed, now)
 //! };

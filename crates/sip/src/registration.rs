@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::auth::{Attempts, Realms};
 use crate::endpoint::{ConnectionId, Endpoint, Outcome, Purpose, RegisterConfig, SipEvent};
 use crate::message::{CSeq, HeaderName, Method, NameAddr, Request, Response};
-use crate::transport::Flow;
+use crate::transport::{Flow, Named};
 use crate::uri::Uri;
 
 /// A refresh leaves so long before the end, so that its 64*T1 fit in.
@@ -271,8 +271,8 @@ impl Endpoint {
         else {
             return false;
         };
-        let tcp = bound.transport().as_deref() == Some("tcp");
-        let is_new = !self.contact_uri(flow.remote(), tcp).is_equivalent(&bound);
+        let ours = self.contact_uri(flow.remote(), Named::by(&bound));
+        let is_new = !ours.is_equivalent(&bound);
         let Some(registration) = &mut self.registration else {
             return false;
         };
@@ -343,7 +343,7 @@ impl Endpoint {
     pub(crate) fn registration_lost(&mut self, now: Instant, lost: ConnectionId) {
         let pause = Duration::from_millis(self.random(100, 2_000));
         if let Some(registration) = &mut self.registration
-            && matches!(registration.flow, Some(Flow::Tcp { connection, .. }) if connection == lost)
+            && registration.flow.and_then(Flow::connection) == Some(lost)
             && let State::Waiting { at } = &mut registration.state
         {
             *at = (*at).min(now + pause);

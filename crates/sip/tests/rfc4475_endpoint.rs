@@ -23,6 +23,7 @@ fn endpoint(now: Instant) -> Endpoint {
         credentials: None,
         ice: true,
         tcp_listen: false,
+        tls_listen: Vec::new(),
     };
     Endpoint::new(config, 1, now)
 }

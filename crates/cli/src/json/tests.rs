@@ -93,11 +93,16 @@ fn the_first_line_names_the_schema() {
 fn listening_names_the_sip_address() {
     let address = "127.0.0.1:5070".parse().unwrap();
     let at = Instant::now();
-    let listening = DriverEvent::Listening { at, address };
+    let listening = DriverEvent::Listening {
+        at,
+        address,
+        tls: false,
+    };
     let text = event(&Clock::start(), &listening).unwrap();
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["event"], "listening");
     assert_eq!(value["sip"], "127.0.0.1:5070");
+    assert_eq!(value["transport"], "udp");
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Pair {
     }
 
     pub fn accept(&mut self, side: usize, from: SocketAddr) -> Connection {
-        let connection = self.phones[side].accepted_connection(self.now, from);
+        let connection = self.phones[side].accepted_connection(self.now, from, false);
         self.drain(side);
         connection
     }
@@ -329,7 +329,7 @@ impl Pair {
         self.ports += 1;
         let from = SocketAddr::new(ip(side), self.ports);
         let end = if to == sip(other) {
-            Some(phone.accepted_connection(now, from))
+            Some(phone.accepted_connection(now, from, false))
         } else if self.accounts[other].listeners.contains(&to) {
             phone.accepted_media(now, to, from)
         } else {

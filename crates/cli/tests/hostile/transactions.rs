@@ -25,6 +25,7 @@ fn endpoint(now: Instant) -> Endpoint {
         proxy: None,
         credentials: None,
         tcp_listen: true,
+        tls_listen: Vec::new(),
         ice: true,
     };
     Endpoint::new(config, 5, now)
@@ -123,7 +124,7 @@ fn strangers() {
                 }
                 _ if dice.percent(10) => {
                     let id = endpoint.accepted_id();
-                    endpoint.handle_accepted(now, id, from);
+                    endpoint.handle_accepted(now, id, from, dice.percent(50));
                     (connection, streamed) = (Some(id), 0);
                 }
                 _ => endpoint.handle_datagram(now, HERE.into(), from, &bytes),

@@ -20,6 +20,7 @@ mod stage;
 mod survive;
 mod talk;
 mod tcp;
+mod tls;
 mod trickle;
 mod turn_streams;
 mod warm;

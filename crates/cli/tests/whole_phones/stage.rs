@@ -108,6 +108,8 @@ pub struct Setup {
     /// What else stands in the world: it is given both phones' hosts and the servers', with their
     /// delays set, before the phones start.
     pub more: fn(&mut World, [HostId; 2], [HostId; 2]),
+    /// What the proxy's certificate is good for.
+    pub certificate: &'static str,
     /// Whether alice's and bob's router map ports.
     pub routers: [Option<PortMapping>; 2],
     pub seed: u64,
@@ -127,6 +129,7 @@ impl Default for Setup {
             names: NameService::new(),
             warm_up: Duration::from_secs(2),
             more: |_, _, _| {},
+            certificate: DOMAIN,
             routers: [None, None],
             seed: 1,
         }
@@ -187,12 +190,15 @@ impl Setup {
         let mut world = World::new(self.seed);
         let internet = world.internet();
         let proxy = world.host_at("proxy", internet, PROXY);
-        let ports = [5060, WEB].map(|port| SocketAddr::from((PROXY, port)));
-        let ports_ipv6 = [5060, WEB].map(|port| SocketAddr::from((ipv6(PROXY), port)));
-        let server = SipProxy::new(ports.into_iter().chain(ports_ipv6)).with_domain(DOMAIN);
+        let ports = [5060, 5061, WEB].map(|port| SocketAddr::from((PROXY, port)));
+        let ports_ipv6 = [5060, 5061, WEB].map(|port| SocketAddr::from((ipv6(PROXY), port)));
+        let server = SipProxy::new(ports.into_iter().chain(ports_ipv6))
+            .with_domain(DOMAIN)
+            .with_certificate(self.certificate);
         world.add_server(proxy, server);
-        world.listen(proxy, 5060);
-        world.listen(proxy, WEB);
+        for port in [5060, 5061, WEB] {
+            world.listen(proxy, port);
+        }
         let stun = world.host_at("stun", internet, STUN);
         let stun_server = StunServer::new();
         let stun_streams = stun_server.accepted_streams();

@@ -1,5 +1,5 @@
-//! TCP connections, with TLS over them where it is wanted, and listeners. Each runs as a task of its own and tells the driver what
-//! happens by a message.
+//! TCP connections, with TLS over them where it is wanted, and listeners. Each runs as a task of
+//! its own and tells the driver what happens by a message.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client, server};
 
 use super::Incident;
-use super::tls::Tls;
+use super::tls::{Identity, Tls};
 use crate::Connection;
 use crate::desk::is_media;
 
@@ -110,6 +110,25 @@ impl Connections {
         Ok(())
     }
 
+    /// Accepts connections by TLS on this address from now on, as this host; gives the port too.
+    pub(super) fn listen_for_tls(
+        &mut self,
+        address: SocketAddr,
+        identity: Identity,
+    ) -> std::io::Result<SocketAddr> {
+        let socket = unbound(address)?;
+        if address.port() != 0 {
+            socket.set_reuseaddr(true)?;
+        }
+        socket.bind(address)?;
+        let listener = socket.listen(128)?;
+        let local = listener.local_addr()?;
+        let inbox = self.inbox.clone();
+        let task = tokio::spawn(super::tls::accept(listener, local, identity, inbox));
+        self.listeners.push(task);
+        Ok(local)
+    }
+
     /// Accepts connections for media on any port of this address; gives the port too. Others may
     /// leave from it if it is shared.
     pub(super) fn listen_for_media(
@@ -141,16 +160,25 @@ impl Connections {
     }
 
     /// Takes an accepted connection over.
-    pub(super) fn adopt(&mut self, connection: Connection, stream: TcpStream) {
-        if is_media(connection)
-            && let Err(error) =
-                socket2::SockRef::from(&stream).set_send_buffer_size(MEDIA_BUFFER as usize)
-        {
-            tracing::debug!(%error, "a send buffer keeps its size");
-        }
+    pub(super) fn adopt(&mut self, connection: Connection, stream: Accepted) {
         let (writes, queue) = queue();
         let waiting = queue.bytes.clone();
-        let task = tokio::spawn(serve_tcp(connection, stream, queue, self.inbox.clone()));
+        let inbox = self.inbox.clone();
+        let task = match stream {
+            Accepted::Tcp(stream) => {
+                if is_media(connection)
+                    && let Err(error) =
+                        socket2::SockRef::from(&stream).set_send_buffer_size(MEDIA_BUFFER as usize)
+                {
+                    tracing::debug!(%error, "a send buffer keeps its size");
+                }
+                tokio::spawn(serve_tcp(connection, stream, queue, inbox))
+            }
+            Accepted::Tls(stream) => {
+                let halves = tokio::io::split(stream);
+                tokio::spawn(serve(connection, halves, queue, inbox))
+            }
+        };
         let accepted = true;
         let open = Open {
             writes,
@@ -312,7 +340,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let incident = Incident::Accepted {
-                    stream,
+                    stream: Accepted::Tcp(stream),
                     peer,
                     media,
                 };
@@ -368,7 +396,14 @@ async fn open(
 
 enum Opened {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<client::TlsStream<TcpStream>>),
+}
+
+/// A connection that somebody else has opened.
+pub(super) enum Accepted {
+    Tcp(TcpStream),
+    /// Hands are shaken.
+    Tls(Box<server::TlsStream<TcpStream>>),
 }
 
 async fn connect(connection: Connection, route: &Route) -> std::io::Result<TcpStream> {
@@ -385,7 +420,7 @@ async fn connect(connection: Connection, route: &Route) -> std::io::Result<TcpSt
     socket.connect(route.to).await
 }
 
-fn undelayed(stream: &TcpStream) {
+pub(super) fn undelayed(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps Nagle's algorithm");
     }

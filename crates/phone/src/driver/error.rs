@@ -28,6 +28,16 @@ pub enum DriverError {
         /// What the system says.
         reason: String,
     },
+    /// No connections by TLS can be accepted.
+    #[error(
+        "cannot accept SIP over TLS at TCP {address}: {reason}; choose another port with --bind ADDR:PORT (TLS takes the port after it)"
+    )]
+    Tls {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        reason: String,
+    },
     /// The host's interfaces cannot be listed.
     #[error("cannot list this host's network interfaces: {0}")]
     Interfaces(String),

@@ -24,18 +24,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 pub use error::DriverError;
 pub use sound::Sound;
-pub use tls::CaError;
+pub use tls::{CaError, TlsIdentity};
 
 use crate::{
     BindRequest, CallKey, Connection, EventKind, LookupResult, Output, Phone, PhoneEvent,
     RecordKind, ResolveQuery, Settings,
 };
-use connections::{Connections, Route};
+use connections::{Accepted, Connections, Route};
 use names::Names;
 use ports::{Mapped, Ports};
 use sockets::{Received, Sockets};
@@ -64,6 +63,9 @@ pub struct DriverConfig {
     pub accept_tcp: bool,
     /// A file of certificates in PEM form that TLS trusts beside the public roots.
     pub tls_ca: Option<PathBuf>,
+    /// Who this host is by TLS: with it, connections by TLS are accepted, at the port after that of
+    /// each SIP socket (5061 after 5060).
+    pub tls_identity: Option<TlsIdentity>,
     /// The DNS servers to ask. Empty: those of the system.
     pub dns: Vec<SocketAddr>,
     /// Where sound comes from and goes to.
@@ -107,6 +109,8 @@ pub enum DriverEvent {
         at: Instant,
         /// The address and port as they were bound.
         address: SocketAddr,
+        /// By TLS; else by UDP, and by TCP if that is accepted.
+        tls: bool,
     },
     /// The phone's own events.
     Phone(PhoneEvent),
@@ -124,7 +128,7 @@ pub enum DriverEvent {
 /// What other tasks tell the driver.
 enum Incident {
     Accepted {
-        stream: TcpStream,
+        stream: Accepted,
         peer: SocketAddr,
         /// The socket that listens, if it does for media.
         media: Option<SocketAddr>,
@@ -218,6 +222,12 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         let tls = Tls::new(config.tls_ca.as_deref())?;
         let mut connections = Connections::new(inbox.clone(), named.clone(), tls);
         let sip = sockets.bind_sip(&config.bind, config.default_port)?;
+        let mut settings = config.settings;
+        settings.accepts_tcp = config.accept_tcp;
+        if let Some(identity) = &config.tls_identity {
+            settings.tls_sockets = tls::listen(&mut connections, &config.bind, &sip, identity)?;
+        }
+        let secure = settings.tls_sockets.clone();
         Sounds::check(&config.sound)?;
         let mut seed = [0; 32];
         SysRng
@@ -225,7 +235,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             .map_err(|error| DriverError::Random(error.to_string()))?;
         let now = Instant::now();
         let mut phone = Phone::new(
-            config.settings,
+            settings,
             interfaces,
             sip.clone(),
             seed,
@@ -247,6 +257,14 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             events(DriverEvent::Listening {
                 at: now,
                 address: *address,
+                tls: false,
+            });
+        }
+        for address in secure {
+            events(DriverEvent::Listening {
+                at: now,
+                address,
+                tls: true,
             });
         }
         if let Some(target) = &config.target {
@@ -355,9 +373,10 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                 media,
             } => {
                 if self.connections.has_room() {
+                    let secure = matches!(stream, Accepted::Tls(_));
                     let connection = match media {
                         Some(local) => self.phone.accepted_media(now, local, peer),
-                        None => Some(self.phone.accepted_connection(now, peer)),
+                        None => Some(self.phone.accepted_connection(now, peer, secure)),
                     };
                     if let Some(connection) = connection {
                         self.connections.adopt(connection, stream);

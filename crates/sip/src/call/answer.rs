@@ -7,6 +7,7 @@ use super::session::Unacknowledged;
 use super::{Session, Stage, put_sdp};
 use crate::endpoint::{CallHandle, CommandRefused, Endpoint, Rejection, ServerKey, SipEvent};
 use crate::message::{HeaderName, Request, StatusCode, Warning};
+use crate::transport::Named;
 
 impl Endpoint {
     /// Answers the call: 200. `body` is the SDP for a call without a 183; after one, the 200
@@ -95,7 +96,7 @@ impl Endpoint {
         let (key, peer) = (invited.key.clone(), invited.flow.remote());
         let request = invited.invite.clone();
         self.calls.remove(&call);
-        let agent = self.contact_uri(peer, false).host.to_string();
+        let agent = self.contact_uri(peer, Named::Any).host.to_string();
         let Some(mut response) = self.response(&key, &request, status) else {
             return Ok(());
         };

@@ -9,7 +9,7 @@ use crate::dialog::Dialog;
 use crate::endpoint::{Endpoint, ServerKey, SipEvent};
 use crate::message::{HeaderName, Request, Response, StatusCode};
 use crate::transaction::Backoff;
-use crate::transport::Flow;
+use crate::transport::{Flow, Named};
 
 /// An INVITE that waits for our final response.
 #[derive(Debug)]
@@ -126,10 +126,11 @@ impl Endpoint {
         let Some(local_tag) = self.server_tag(&key) else {
             return;
         };
-        let Some(dialog) = Dialog::of_request(&request, &local_tag) else {
+        let Some(mut dialog) = Dialog::of_request(&request, &local_tag) else {
             // RFC 3261 section 8.1.1.8: an INVITE has a Contact.
             return self.answer_code(now, &key, &request, 400);
         };
+        dialog.verified = self.verified(Some(flow));
         // RFC 3261 section 17.2.1 allows 200 ms; at once, it also stops the caller's timer A.
         self.answer(now, &key, &request, StatusCode::TRYING);
         let reliability = Reliability::of(&request);
@@ -192,7 +193,7 @@ impl Endpoint {
         response
             .headers
             .copy(HeaderName::RecordRoute, &request.headers);
-        let contact = self.contact(flow.remote(), self.answers_by_tcp(request, flow));
+        let contact = self.contact(flow.remote(), Self::answers_by(request, flow));
         response
             .headers
             .push(HeaderName::Contact, contact.to_string());
@@ -202,7 +203,8 @@ impl Endpoint {
 }
 
 /// The way to a caller that is behind a NAT: without a proxy in between, its Contact is what its
-/// Via says it is, and that is not where the request came from.
+/// Via says it is, and that is not where the request came from. A caller that wants a connection
+/// is reached by its own while that stands: few callers accept any, by TLS least of all.
 pub(super) fn detour(request: &Request, dialog: &Dialog, flow: Flow) -> Option<Flow> {
     let vias = request.headers.vias().ok()?;
     let [via] = vias.as_slice() else { return None };
@@ -211,6 +213,12 @@ pub(super) fn detour(request: &Request, dialog: &Dialog, flow: Flow) -> Option<F
         && target.host.is_same(&via.host)
         && target.port.unwrap_or(5060) == via.port.unwrap_or(5060);
     let source = flow.remote();
+    let wanted = Named::by(target).protocol();
+    if wanted.is_stream() {
+        let seen = target.host.ip() == Some(source.ip()) && target.port == Some(source.port());
+        let is_seen = seen && dialog.route_set.is_empty();
+        return Some(flow).filter(|flow| (is_own || is_seen) && flow.protocol() == wanted);
+    }
     let is_translated = via.host.ip().is_some_and(|ip| {
         ip != source.ip() || (!flow.is_reliable() && via.port.unwrap_or(5060) != source.port())
     });

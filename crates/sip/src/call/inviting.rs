@@ -12,7 +12,7 @@ use crate::endpoint::{
 };
 use crate::message::{CSeq, HeaderName, Headers, Method, RAck, Request, Response};
 use crate::transaction::TIMEOUT;
-use crate::transport::{Hop, Protocol};
+use crate::transport::Hop;
 
 /// An INVITE of ours without a final response.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl Endpoint {
         // What `token` makes has 20 characters.
         let token = "0".repeat(20);
         let (request, hop) = self.new_invite(invite, &token, &token);
-        if hop.is_ok_and(|hop| hop.protocol == Some(Protocol::Tcp)) {
+        if hop.is_ok_and(|hop| hop.is_stream()) {
             return true;
         }
         self.is_short(&request)
@@ -289,13 +289,15 @@ impl Endpoint {
         }
         let body = sdp_of(&response.headers, &response.body);
         let tag = tag_of(response);
+        let verified = self.verified(self.calls.get(&call).and_then(|call| call.flow));
         let Some(inviting) = self.inviting(call) else {
             return;
         };
         if !inviting.early.contains_key(&tag) {
-            let Some(dialog) = Dialog::of_response(request, response) else {
+            let Some(mut dialog) = Dialog::of_response(request, response) else {
                 return;
             };
+            dialog.verified = verified;
             if inviting.early.len() >= MAX_FORKS {
                 return;
             }
@@ -404,6 +406,7 @@ impl Endpoint {
         let Ok(cseq) = request.headers.cseq() else {
             return;
         };
+        dialog.verified = self.verified(self.calls.get(&call).and_then(|call| call.flow));
         let tag = dialog.remote_tag().to_owned();
         let Some(entry) = self.calls.get_mut(&call) else {
             return;

@@ -21,9 +21,10 @@ use crate::dialog::Dialog;
 use crate::endpoint::{
     CallHandle, ClientKey, DialogId, Endpoint, EndpointConfig, Purpose, ServerKey,
 };
-use crate::message::{HeaderName, Headers, Response};
+use crate::message::{HeaderName, Headers, NameAddr, Request, Response};
 use crate::syntax::trim;
-use crate::transport::{Flow, Hop};
+use crate::transport::{Flow, Hop, Named, Protocol};
+use crate::uri::Scheme;
 
 /// How many calls there may be; past this an INVITE gets 503.
 pub(crate) const MAX_CALLS: usize = 64;
@@ -228,25 +229,52 @@ impl Endpoint {
         }
     }
 
-    /// Whether the Contact that a peer gets in an answer names TCP: when it spoke TCP to us
-    /// because our URI or its own says so, not for the size of a message.
-    pub(crate) fn answers_by_tcp(&self, request: &crate::message::Request, flow: Flow) -> bool {
-        let names_tcp = |uri: &crate::uri::Uri| uri.transport().as_deref() == Some("tcp");
-        flow.is_reliable()
-            && (names_tcp(&request.uri)
-                || request
-                    .headers
-                    .contacts()
-                    .is_ok_and(|contacts| contacts.first().is_some_and(|c| names_tcp(&c.uri))))
+    /// What the Contact that a peer gets in an answer names: TCP when it spoke TCP to us because
+    /// our URI or its own says so, not for the size of a message; TLS when it spoke TLS; `sips` as
+    /// RFC 3261 section 12.1.1 has it.
+    pub(crate) fn answers_by(request: &Request, flow: Flow) -> Named {
+        let headers = &request.headers;
+        let first = |list: Result<Vec<NameAddr>, _>| list.ok()?.into_iter().next();
+        let contact = first(headers.contacts()).map(|contact| contact.uri);
+        match flow.protocol() {
+            Protocol::Udp => Named::Any,
+            Protocol::Tcp => {
+                let mut uris = std::iter::once(&request.uri).chain(&contact);
+                if uris.any(|uri| Named::by(uri) == Named::Tcp) {
+                    Named::Tcp
+                } else {
+                    Named::Any
+                }
+            }
+            Protocol::Tls => {
+                let route = first(headers.record_routes()).map(|route| route.uri);
+                let far = route.or(contact);
+                let mut uris = std::iter::once(&request.uri).chain(&far);
+                if uris.any(|uri| uri.scheme == Scheme::Sips) {
+                    Named::Sips
+                } else {
+                    Named::Tls
+                }
+            }
+        }
     }
 
     /// The next hop inside of a dialog.
     pub(crate) fn dialog_hop(dialog: &Dialog, detour: Option<Flow>) -> Result<Hop, String> {
-        match (dialog.route_set.first(), detour) {
-            (Some(route), _) => Hop::of_uri(&route.uri),
-            (None, Some(flow)) => Ok(Hop::of_flow(flow)),
-            (None, None) => Hop::of_uri(&dialog.remote_target),
+        let target = &dialog.remote_target;
+        let mut hop = match (dialog.route_set.first(), detour) {
+            (Some(route), _) => Hop::of_uri(&route.uri)?,
+            (None, Some(flow)) => {
+                let contact = flow.connection().and_then(|_| Hop::of_uri(target).ok());
+                return Ok(Hop::of_flow(flow, contact));
+            }
+            (None, None) => Hop::of_uri(target)?,
+        };
+        if target.scheme == Scheme::Sips {
+            hop = hop.secured(target)?;
         }
+        hop.verified.clone_from(&dialog.verified);
+        Ok(hop)
     }
 
     /// Adds what each of our responses to an INVITE says.

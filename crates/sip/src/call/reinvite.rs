@@ -9,7 +9,7 @@ use crate::endpoint::{
     ClientKey, CommandRefused, DialogId, Endpoint, Outcome, Purpose, ServerKey, SipEvent,
 };
 use crate::message::{HeaderName, Method, Request, Response, StatusCode};
-use crate::transport::{Flow, Protocol};
+use crate::transport::Flow;
 
 /// A peer sends no re-INVITE of its own while it has one of ours (RFC 3261 section 14.1), so what
 /// comes after this time shows that ours was lost on the way: the peer's goes first, where 491
@@ -87,7 +87,7 @@ impl Endpoint {
         let mut invite = dialog.request(Method::Invite);
         put_sdp(&mut invite.headers, &mut invite.body, body);
         Self::describe_us(&self.config, &mut invite.headers);
-        hop.is_ok_and(|hop| hop.protocol == Some(Protocol::Tcp)) || self.is_short(&invite)
+        hop.is_ok_and(|hop| hop.is_stream()) || self.is_short(&invite)
     }
 
     /// Gives up an offer of ours that met the peer's (491) and waits to be sent again.

@@ -312,7 +312,7 @@ impl Endpoint {
                 return self.ack_missing(now, id);
             }
             if sent.backoff.fires(now) {
-                let (reply, payload) = (sent.reply, sent.payload.clone());
+                let (reply, payload) = (sent.reply.clone(), sent.payload.clone());
                 self.transmit_reply(now, &reply, payload);
             }
             return;

@@ -12,7 +12,7 @@ use super::{
     is_root, order_srv,
 };
 use crate::endpoint::QueryId;
-use crate::transport::{Hop, Protocol, SIP_PORT};
+use crate::transport::{Hop, Protocol};
 
 /// How long one look-up is waited for; after that it has given nothing.
 const LOOKUP_PATIENCE: Duration = Duration::from_millis(2_500);
@@ -178,15 +178,15 @@ impl Locator {
     /// RFC 3263 sections 4.1 and 4.2. `None`: something is wanted first.
     fn locate(&self, wanted: &mut Wanted) -> Option<Located> {
         let hop = &self.hop;
-        let protocol = hop.protocol.unwrap_or(Protocol::Udp);
-        let fixed = hop.protocol.is_some();
+        let protocol = hop.protocol.unwrap_or_else(|| hop.unsaid_protocol());
+        let fixed = hop.protocol.is_some() || hop.secure;
         let at = |ip: IpAddr, port: u16| Place {
             address: SocketAddr::new(ip, port),
             protocol,
             fixed,
         };
         if let Some(ip) = hop.host.ip() {
-            let port = hop.port.unwrap_or(SIP_PORT);
+            let port = hop.port.unwrap_or(protocol.default_port());
             return Some(Located::At(vec![at(ip, port)]));
         }
         let name = canonical(&hop.host.to_string());
@@ -230,18 +230,20 @@ impl Locator {
             let what = format!("cannot find {name}: its DNS says that it offers no SIP");
             return Some(Located::Nowhere(what));
         }
-        if hop.protocol.is_none() && self.speaks_tls_only(&name) {
-            let what = format!("{name} takes SIP over TLS only, which is not supported");
-            return Some(Located::Nowhere(what));
-        }
         let addresses = self.addresses(&name, wanted)?;
-        Some(self.found(addresses.into_iter().map(|ip| at(ip, SIP_PORT)).collect()))
+        let port = protocol.default_port();
+        Some(self.found(addresses.into_iter().map(|ip| at(ip, port)).collect()))
     }
 
     /// The services of a domain that we speak, in the order of their preference: by NAPTR, else
     /// the usual ones.
     fn services(&self, name: &str, wanted: &mut Wanted) -> Option<Vec<Service>> {
-        let usual = [Protocol::Udp, Protocol::Tcp].map(|protocol| Service::of(protocol, name));
+        // Where the DNS offers nothing better, TLS is for those who ask for it.
+        let usual: &[Protocol] = match self.hop.secure {
+            true => &[Protocol::Tls],
+            false => &[Protocol::Udp, Protocol::Tcp],
+        };
+        let usual: Vec<Service> = usual.iter().map(|p| Service::of(*p, name)).collect();
         // Most domains have no NAPTR records, and some firewalls swallow the question.
         for service in &usual {
             wanted.0.insert((RecordKind::Srv, service.name.clone()));
@@ -251,6 +253,9 @@ impl Locator {
             let Some(protocol) = protocol_of(&record) else {
                 continue;
             };
+            if self.hop.secure && protocol != Protocol::Tls {
+                continue;
+            }
             // One for each protocol: the others are for clients that know better.
             if record.flags.eq_ignore_ascii_case("s")
                 && !is_root(&record.replacement)
@@ -262,21 +267,7 @@ impl Locator {
                 });
             }
         }
-        Some(if services.is_empty() {
-            usual.into()
-        } else {
-            services
-        })
-    }
-
-    /// The domain's NAPTR records offer SIP, but by nothing that we speak.
-    fn speaks_tls_only(&self, name: &str) -> bool {
-        let naptr = self.naptr(name, &mut Wanted::default()).unwrap_or_default();
-        let is_sip = |record: &NaptrRecord| {
-            let services = record.services.to_ascii_uppercase();
-            services.starts_with("SIP+D2") || services.starts_with("SIPS+D2")
-        };
-        naptr.iter().any(is_sip) && naptr.iter().all(|record| protocol_of(record).is_none())
+        Some(if services.is_empty() { usual } else { services })
     }
 
     fn naptr(&self, name: &str, wanted: &mut Wanted) -> Option<Vec<NaptrRecord>> {
@@ -316,7 +307,7 @@ impl Locator {
                     address: SocketAddr::new(ip, server.port),
                     protocol: service.protocol,
                     // A domain that names UDP says nothing about large requests.
-                    fixed: self.hop.protocol.is_some() || service.protocol == Protocol::Tcp,
+                    fixed: self.hop.protocol.is_some() || service.protocol.is_stream(),
                 })),
                 None => complete = false,
             }
@@ -381,25 +372,27 @@ enum Servers<'a> {
 }
 
 impl Service {
-    /// `_sip._udp.NAME` or `_sip._tcp.NAME`.
+    /// `_sip._udp.NAME`, `_sip._tcp.NAME` or `_sips._tcp.NAME`.
     fn of(protocol: Protocol, name: &str) -> Self {
-        let label = match protocol {
-            Protocol::Udp => "_udp",
-            Protocol::Tcp => "_tcp",
+        let labels = match protocol {
+            Protocol::Udp => "_sip._udp",
+            Protocol::Tcp => "_sip._tcp",
+            Protocol::Tls => "_sips._tcp",
         };
         Self {
             protocol,
-            name: format!("_sip.{label}.{name}"),
+            name: format!("{labels}.{name}"),
         }
     }
 }
 
-/// The protocol of a NAPTR record's service, if we speak it (RFC 3263 section 4.1): not TLS
-/// (`SIPS+D2T`), not SCTP (`SIP+D2S`), not WebSocket (`SIP+D2W`).
+/// The protocol of a NAPTR record's service, if we speak it (RFC 3263 section 4.1): not SCTP
+/// (`SIP+D2S`), not WebSocket (`SIP+D2W`).
 fn protocol_of(record: &NaptrRecord) -> Option<Protocol> {
     match record.services.to_ascii_uppercase().as_str() {
         "SIP+D2U" => Some(Protocol::Udp),
         "SIP+D2T" => Some(Protocol::Tcp),
+        "SIPS+D2T" => Some(Protocol::Tls),
         _ => None,
     }
 }

@@ -34,14 +34,17 @@ impl Endpoint {
     }
 
     /// The next hop of a request to come is known.
-    pub(super) fn connect_ahead(&mut self, now: Instant, place: Place, large: bool) {
+    pub(super) fn connect_ahead(&mut self, now: Instant, mut place: Place, hop: &Hop, large: bool) {
         let wanted = match place.protocol {
-            Protocol::Tcp => true,
+            Protocol::Tcp | Protocol::Tls => true,
             Protocol::Udp => large && !place.fixed && self.peers.may_have_tcp(now, place.address),
         };
         if wanted {
+            if place.protocol == Protocol::Udp {
+                place.protocol = Protocol::Tcp;
+            }
             // Without a connection the request goes as it would have gone.
-            let _ = self.tcp_flow(now, place.address);
+            let _ = self.stream_flow(now, place, hop);
         }
     }
 

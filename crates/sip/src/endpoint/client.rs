@@ -40,7 +40,7 @@ impl Endpoint {
         request: Request,
         attempts: Attempts,
     ) {
-        let hop = match hop {
+        let hop = match hop.and_then(|hop| self.standing(hop)) {
             Ok(hop) => hop,
             Err(what) => return self.conclude(now, &key, &request, purpose, Outcome::Failed(what)),
         };
@@ -72,6 +72,17 @@ impl Endpoint {
                 self.clients.insert(key.clone(), transaction);
                 self.locate(now, &key);
             }
+        }
+    }
+
+    /// A hop whose connection stands, or else the one to take without it.
+    fn standing(&self, hop: Hop) -> Result<Hop, String> {
+        match hop.along {
+            Some((connection, ref otherwise)) if !self.connections.is_alive(connection) => {
+                let gone = || "the peer has closed its connection".to_owned();
+                otherwise.as_deref().cloned().ok_or_else(gone)
+            }
+            _ => Ok(hop),
         }
     }
 
@@ -242,7 +253,8 @@ impl Endpoint {
         ack.headers.remove(HeaderName::To);
         ack.headers.copy(HeaderName::To, &response.headers);
         let flow = sent.flow;
-        self.transmit(now, flow, ack.to_bytes());
+        let name = transaction.hop.certified_name(flow.remote());
+        self.transmit_to(now, flow, Some(&name), ack.to_bytes());
     }
 
     /// CANCEL: a transaction of its own on the INVITE's branch and way (section 9.1).
@@ -279,8 +291,9 @@ impl Endpoint {
             give_up: None,
             acks: BTreeMap::new(),
         };
+        let name = transaction.hop.certified_name(flow.remote());
         self.clients.insert(key, transaction);
-        self.transmit(now, flow, payload);
+        self.transmit_to(now, flow, Some(&name), payload);
     }
 
     /// Acknowledges a 2xx, and again whenever that fork repeats it.
@@ -327,7 +340,7 @@ impl Endpoint {
         let unseen = match self.clients.get(key).map(|transaction| &transaction.stage) {
             Some(Stage::Locating(_) | Stage::Unsent) => true,
             Some(Stage::Sent(sent)) => match sent.flow {
-                Flow::Tcp { connection, .. } => {
+                Flow::Stream { connection, .. } => {
                     !self.connections.is_open(connection) && self.users_of(connection) == 1
                 }
                 Flow::Udp { .. } => false,
@@ -339,7 +352,7 @@ impl Endpoint {
         }
         if let Some(transaction) = self.clients.remove(key)
             && let Stage::Sent(sent) = transaction.stage
-            && let Flow::Tcp { connection, .. } = sent.flow
+            && let Flow::Stream { connection, .. } = sent.flow
         {
             self.connections.close(connection, &mut self.transmits);
         }
@@ -349,9 +362,7 @@ impl Endpoint {
     /// How many transactions go by a connection.
     fn users_of(&self, id: ConnectionId) -> usize {
         let uses = |transaction: &&ClientTransaction| match &transaction.stage {
-            Stage::Sent(sent) => {
-                matches!(sent.flow, Flow::Tcp { connection, .. } if connection == id)
-            }
+            Stage::Sent(sent) => sent.flow.connection() == Some(id),
             Stage::Locating(_) | Stage::Unsent => false,
         };
         self.clients.values().filter(uses).count()

@@ -58,6 +58,8 @@ pub struct EndpointConfig {
     pub ice: bool,
     /// Whether the driver listens for TCP connections on the ports of `udp`.
     pub tcp_listen: bool,
+    /// Where the driver listens for connections by TLS; an unspecified address is fine.
+    pub tls_listen: Vec<SocketAddr>,
 }
 
 /// One call of an endpoint: everything that one INVITE leads to. Never reused.
@@ -73,7 +75,7 @@ pub struct DialogId {
     pub remote_tag: String,
 }
 
-/// A stream connection (TCP).
+/// A stream connection (TCP, with TLS or without).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 

@@ -19,12 +19,16 @@ pub enum SipTransmit {
         /// The bytes.
         payload: Vec<u8>,
     },
-    /// Open a TCP connection; answer with `handle_connected` or `handle_closed`.
+    /// Open a TCP connection, with TLS over it where a name is given; answer with
+    /// `handle_connected` once bytes can go, or with `handle_closed`.
     Connect {
         /// The number that it gets.
         connection: ConnectionId,
         /// The destination.
         to: SocketAddr,
+        /// The host name or address that the server's certificate must be good for (RFC 5922
+        /// section 4); none: no TLS.
+        tls: Option<String>,
     },
     /// Send bytes on a connection.
     Stream {

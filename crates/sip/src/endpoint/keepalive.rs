@@ -39,8 +39,10 @@ impl Endpoint {
         let needed = !calls.is_empty() || registered.is_some();
         for flow in flows {
             match flow {
-                Flow::Tcp { connection, .. } if !self.connections.is_open(connection) => {}
-                _ => self.transmit(now, flow, b"\r\n\r\n".to_vec()),
+                Flow::Stream { connection, .. } => {
+                    self.connections.ping(now, connection, &mut self.transmits);
+                }
+                Flow::Udp { .. } => self.transmit(now, flow, b"\r\n\r\n".to_vec()),
             }
         }
         if needed {

@@ -36,7 +36,7 @@ use crate::call::Call;
 use crate::dns::LookupResult;
 use crate::message::{Message, ParseError};
 use crate::registration::Registration;
-use crate::transport::{Connections, Flow, Known, Peers, StreamInput};
+use crate::transport::{Connections, Flow, Known, Peers, StreamInput, Verified};
 use client_transaction::ClientTransaction;
 use server::ServerTransaction;
 
@@ -154,21 +154,27 @@ impl Endpoint {
         self.connections.new_id()
     }
 
-    /// A peer has connected; the number comes from [`Self::accepted_id`].
-    pub fn handle_accepted(&mut self, now: Instant, connection: ConnectionId, peer: SocketAddr) {
+    /// A peer has connected, by TLS if `secure` says so; the number comes from
+    /// [`Self::accepted_id`].
+    pub fn handle_accepted(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: SocketAddr,
+        secure: bool,
+    ) {
         self.connections
-            .handle_accepted(now, connection, peer, &mut self.transmits);
+            .handle_accepted(now, connection, peer, secure, &mut self.transmits);
     }
 
     /// Bytes have come on a connection.
     pub fn handle_stream(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
-        let Some((remote, inputs)) =
+        let Some((flow, inputs)) =
             self.connections
                 .handle_stream(now, connection, bytes, &mut self.transmits)
         else {
             return;
         };
-        let flow = Flow::Tcp { connection, remote };
         for input in inputs {
             match input {
                 StreamInput::Message(message) => self.handle_message(now, message, flow),
@@ -177,13 +183,14 @@ impl Endpoint {
         }
     }
 
-    /// A connection has closed: in order, or because it could not be opened or was reset (`failed`).
-    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, failed: bool) {
+    /// A connection has closed: in order, or because it could not be opened or was reset; then
+    /// `error` says why, for people.
+    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId, error: Option<&str>) {
         // One that stood may be opened anew: its NAT may have forgotten it, or the peer restarted.
-        let refused = failed && !self.connections.is_open(connection);
-        if let Some(peer) = self.connections.forget(connection) {
-            if refused {
-                self.peers.tcp_failed(now, peer);
+        let refused = error.filter(|_| !self.connections.is_open(connection));
+        if let Some(flow) = self.connections.forget(connection) {
+            if refused.is_some() && !flow.is_secure() {
+                self.peers.tcp_failed(now, flow.remote());
             }
             self.connection_lost(now, connection, refused);
         }
@@ -250,12 +257,19 @@ impl Endpoint {
     fn drop_connection(&mut self, now: Instant, connection: ConnectionId) {
         let never_opened = !self.connections.is_open(connection);
         self.connections.close(connection, &mut self.transmits);
-        self.connection_lost(now, connection, never_opened);
+        let refused = never_opened.then_some("no answer");
+        self.connection_lost(now, connection, refused);
     }
 
-    fn connection_lost(&mut self, now: Instant, connection: ConnectionId, refused: bool) {
+    fn connection_lost(&mut self, now: Instant, connection: ConnectionId, refused: Option<&str>) {
         self.clients_lost(now, connection, refused);
         self.registration_lost(now, connection);
+    }
+
+    /// Who is at the other end of a flow that was opened from here by TLS.
+    pub(crate) fn verified(&self, flow: Option<Flow>) -> Option<Verified> {
+        let connection = flow.and_then(Flow::connection)?;
+        self.connections.verified(connection)
     }
 
     /// A word that nobody can guess, for tags, branches, Call-IDs and client nonces

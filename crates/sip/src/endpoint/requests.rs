@@ -267,6 +267,7 @@ impl Endpoint {
             Err(_) => ReplyPath {
                 flow,
                 reconnect: flow.remote(),
+                name: flow.remote().ip().to_string(),
             },
         };
         response

@@ -12,8 +12,8 @@ use super::{ConnectionId, Endpoint, SipTransmit};
 use crate::dns::Place;
 use crate::message::{HeaderName, Method, NameAddr, Request, Via};
 use crate::transaction::TIMEOUT;
-use crate::transport::{Flow, Hop, Protocol, ReplyPath, host_towards, socket_towards};
-use crate::uri::{Host, Uri};
+use crate::transport::{Flow, Hop, Named, Protocol, ReplyPath, host_towards, socket_towards};
+use crate::uri::{Host, Scheme, Uri};
 
 /// Above this a request goes by TCP, the path's MTU being unknown (RFC 3261 section 18.1.1).
 pub(crate) const MAX_DATAGRAM: usize = 1300;
@@ -34,7 +34,7 @@ impl Endpoint {
             return;
         };
         if let Purpose::Ahead { large } = transaction.purpose {
-            return self.connect_ahead(now, *place, large);
+            return self.connect_ahead(now, *place, &transaction.hop, large);
         }
         match self.choose_way(now, &key, &mut transaction, *place) {
             Ok((flow, payload, resort)) => {
@@ -116,8 +116,8 @@ impl Endpoint {
         place: Place,
     ) -> Result<(Flow, Vec<u8>, Resort), String> {
         let to = place.address;
-        if place.protocol == Protocol::Tcp {
-            let (flow, reused) = self.tcp_flow(now, to)?;
+        if place.protocol.is_stream() {
+            let (flow, reused) = self.stream_flow(now, place, &transaction.hop)?;
             let payload = self.print(key, transaction, flow, place.fixed);
             let resort = if reused {
                 Resort::Reconnect
@@ -138,10 +138,14 @@ impl Endpoint {
             && !place.fixed
             && transaction.request.method != Method::Ack
             && self.peers.may_have_tcp(now, to);
-        if too_large && let Ok((flow, _)) = self.tcp_flow(now, to) {
+        let by_tcp = Place {
+            protocol: Protocol::Tcp,
+            ..place
+        };
+        if too_large && let Ok((flow, _)) = self.stream_flow(now, by_tcp, &transaction.hop) {
             let payload = self.print(key, transaction, flow, false);
             let since = match flow {
-                Flow::Tcp { connection, .. } => self.connections.connecting_since(connection),
+                Flow::Stream { connection, .. } => self.connections.connecting_since(connection),
                 Flow::Udp { .. } => None,
             };
             let at = since.unwrap_or(now) + TCP_SILENCE;
@@ -157,22 +161,34 @@ impl Endpoint {
     }
 
     /// A connection, and whether it was there before.
-    pub(super) fn tcp_flow(
+    pub(super) fn stream_flow(
         &mut self,
         now: Instant,
-        to: SocketAddr,
+        place: Place,
+        hop: &Hop,
     ) -> Result<(Flow, bool), String> {
+        let (to, secure) = (place.address, place.protocol == Protocol::Tls);
+        if let Some((connection, _)) = hop.along {
+            let flow = Flow::Stream {
+                connection,
+                remote: to,
+                secure,
+            };
+            return Ok((flow, true));
+        }
         let before = self.transmits.len();
+        let name = secure.then(|| hop.certified_name(to));
         let connection = self
             .connections
-            .reach(now, to, &mut self.transmits)
+            .reach(now, to, name.as_deref(), &mut self.transmits)
             .ok_or_else(|| "too many connections are open".to_owned())?;
         let is_new = self.transmits.iter().skip(before).any(
             |transmit| matches!(transmit, SipTransmit::Connect { connection: id, .. } if *id == connection),
         );
-        let flow = Flow::Tcp {
+        let flow = Flow::Stream {
             connection,
             remote: to,
+            secure,
         };
         Ok((flow, !is_new))
     }
@@ -189,7 +205,7 @@ impl Endpoint {
         let to = sent.flow.remote();
         self.peers.tcp_failed(now, to);
         let unopened = match sent.flow {
-            Flow::Tcp { connection, .. } if !self.connections.is_open(connection) => {
+            Flow::Stream { connection, .. } if !self.connections.is_open(connection) => {
                 Some(connection)
             }
             _ => None,
@@ -207,19 +223,18 @@ impl Endpoint {
             && self.connections.is_alive(connection)
         {
             self.connections.close(connection, &mut self.transmits);
-            self.clients_lost(now, connection, true);
+            self.clients_lost(now, connection, Some("no answer"));
         }
     }
 
     /// A connection has gone; what was sent on it without an answer goes another way.
-    pub(super) fn clients_lost(&mut self, now: Instant, lost: ConnectionId, refused: bool) {
+    pub(super) fn clients_lost(&mut self, now: Instant, lost: ConnectionId, refused: Option<&str>) {
         let hit: Vec<ClientKey> = self
             .clients
             .iter()
             .filter(|(_, transaction)| match &transaction.stage {
                 Stage::Sent(sent) => {
-                    matches!(sent.flow, Flow::Tcp { connection, .. } if connection == lost)
-                        && sent.machine.is_unanswered()
+                    sent.flow.connection() == Some(lost) && sent.machine.is_unanswered()
                 }
                 Stage::Locating(_) | Stage::Unsent => false,
             })
@@ -230,37 +245,67 @@ impl Endpoint {
         }
     }
 
-    fn client_lost(&mut self, now: Instant, key: &ClientKey, refused: bool) {
+    fn client_lost(&mut self, now: Instant, key: &ClientKey, refused: Option<&str>) {
         let Some(transaction) = self.clients.get(key) else {
             return;
         };
         let Stage::Sent(sent) = &transaction.stage else {
             return;
         };
-        let remote = sent.flow.remote();
+        let (remote, protocol) = (sent.flow.remote(), sent.flow.protocol());
         match sent.resort {
             Resort::Udp { .. } => return self.fall_back(now, key),
-            Resort::Reconnect if !refused => {
+            Resort::Reconnect if refused.is_none() => {
                 let mut places = vec![Place {
                     address: remote,
-                    protocol: Protocol::Tcp,
+                    protocol,
                     fixed: true,
                 }];
                 places.extend_from_slice(&sent.others);
                 if let Some(transaction) = self.clients.remove(key) {
-                    self.dispatch(now, key.clone(), transaction, places);
+                    self.reconnect(now, key.clone(), transaction, places);
                 }
                 return;
             }
             Resort::Reconnect | Resort::Nothing => {}
         }
         if !self.fail_over(now, key) {
-            let done = if refused { "refused" } else { "closed" };
-            let what = format!("{remote} has {done} the connection");
+            let what = match refused {
+                // It says what about the certificate or the handshake was wrong.
+                Some(error) if protocol == Protocol::Tls => error.to_owned(),
+                Some(_) => format!("{remote} has refused the connection"),
+                None => format!("{remote} has closed the connection"),
+            };
             self.give_up(now, key, Outcome::Failed(what));
-        } else if refused {
+        } else if refused.is_some() {
             // Nobody has seen it.
             self.clients.remove(key);
+        }
+    }
+
+    /// A connection that was reused had died meanwhile: a new one, or another way where the peer
+    /// had opened the old one.
+    fn reconnect(
+        &mut self,
+        now: Instant,
+        key: ClientKey,
+        mut transaction: ClientTransaction,
+        places: Vec<Place>,
+    ) {
+        match transaction.hop.along.take() {
+            None => self.dispatch(now, key, transaction, places),
+            Some((_, otherwise)) => {
+                let hop = otherwise
+                    .map(|hop| *hop)
+                    .ok_or_else(|| "the peer has closed its connection".to_owned());
+                let ClientTransaction {
+                    purpose,
+                    request,
+                    attempts,
+                    ..
+                } = transaction;
+                self.start_client(now, key, purpose, hop, request, attempts);
+            }
         }
     }
 
@@ -272,14 +317,20 @@ impl Endpoint {
         flow: Flow,
         fixed: bool,
     ) -> Vec<u8> {
-        let (host, port) = self.sent_by(flow.remote().ip());
+        let (host, port) = self.sent_by(flow.remote().ip(), flow.protocol());
         let mut via = Via::new(flow.protocol().name(), host.into(), Some(port), &key.branch);
         via.params.set("rport", None);
-        let explicit_tcp = fixed && flow.protocol() == Protocol::Tcp;
+        let named = match flow.protocol() {
+            Protocol::Tcp if fixed => Named::Tcp,
+            // RFC 3261 section 8.1.1.8.
+            Protocol::Tls if transaction.hop.secure => Named::Sips,
+            Protocol::Tls => Named::Tls,
+            Protocol::Udp | Protocol::Tcp => Named::Any,
+        };
         let contact = match transaction.request.method {
-            Method::Invite => Some(self.contact(flow.remote(), explicit_tcp).to_string()),
+            Method::Invite => Some(self.contact(flow.remote(), named).to_string()),
             Method::Register => {
-                let uri = self.contact_uri(flow.remote(), explicit_tcp);
+                let uri = self.contact_uri(flow.remote(), named);
                 Some(self.register_contact(uri))
             }
             _ => None,
@@ -298,9 +349,13 @@ impl Endpoint {
     }
 
     /// The host and port that our Via names towards a peer; also for TCP the listening port
-    /// (RFC 3261 section 18.1.1).
-    fn sent_by(&self, to: IpAddr) -> (IpAddr, u16) {
-        match socket_towards(&self.config.udp, &self.config.addresses, to) {
+    /// (RFC 3261 section 18.1.1), and for TLS if there is one.
+    fn sent_by(&self, to: IpAddr, protocol: Protocol) -> (IpAddr, u16) {
+        let addresses = &self.config.addresses;
+        let secure = (protocol == Protocol::Tls)
+            .then(|| socket_towards(&self.config.tls_listen, addresses, to))
+            .flatten();
+        match secure.or_else(|| socket_towards(&self.config.udp, addresses, to)) {
             Some(socket) => (
                 host_towards(socket, &self.config.addresses, to),
                 socket.port(),
@@ -310,16 +365,19 @@ impl Endpoint {
     }
 
     /// Our Contact URI as `peer` should use it: our public address, once that is known.
-    pub(crate) fn contact_uri(&self, peer: SocketAddr, tcp: bool) -> Uri {
-        let (host, port) = self.sent_by(peer.ip());
-        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+    pub(crate) fn contact_uri(&self, peer: SocketAddr, named: Named) -> Uri {
+        let protocol = named.protocol();
+        let (host, port) = self.sent_by(peer.ip(), protocol);
         let seen = self.peers.public(protocol, peer);
+        let listens = match protocol {
+            Protocol::Udp => false,
+            Protocol::Tcp => self.config.tcp_listen,
+            Protocol::Tls => !self.config.tls_listen.is_empty(),
+        };
         let address = match seen {
             // Over TCP the port that a peer sees is the connection's, not the one we listen on;
             // without a NAT in between, the latter is worth more.
-            Some(seen) if tcp && self.config.tcp_listen && seen.ip() == host => {
-                SocketAddr::new(host, port)
-            }
+            Some(seen) if listens && seen.ip() == host => SocketAddr::new(host, port),
             Some(seen) => seen,
             None => SocketAddr::new(host, port),
         };
@@ -328,16 +386,20 @@ impl Endpoint {
             Host::from(address.ip()),
             Some(address.port()),
         );
-        if tcp {
-            uri.with_param("transport", Some("tcp"))
-        } else {
-            uri
+        match named {
+            Named::Any => uri,
+            Named::Tcp => uri.with_param("transport", Some("tcp")),
+            Named::Tls => uri.with_param("transport", Some("tls")),
+            Named::Sips => Uri {
+                scheme: Scheme::Sips,
+                ..uri
+            },
         }
     }
 
     /// Our Contact header field.
-    pub(crate) fn contact(&self, peer: SocketAddr, tcp: bool) -> NameAddr {
-        let mut contact = NameAddr::new(self.contact_uri(peer, tcp));
+    pub(crate) fn contact(&self, peer: SocketAddr, named: Named) -> NameAddr {
+        let mut contact = NameAddr::new(self.contact_uri(peer, named));
         if self.config.ice {
             // RFC 5768 section 4.
             contact.params.set("+sip.ice", None);
@@ -348,7 +410,7 @@ impl Endpoint {
     /// The next hop of a request outside of a dialog, whose Route it gets: the outbound proxy
     /// as preloaded route (RFC 3261 section 8.1.2), else the target itself.
     pub(crate) fn first_hop(&self, request: &mut Request) -> Result<Hop, String> {
-        match &self.config.proxy {
+        let hop = match &self.config.proxy {
             Some(proxy) => {
                 let mut route = proxy.clone();
                 route.headers.clear();
@@ -362,22 +424,46 @@ impl Endpoint {
                 Hop::of_uri(proxy)
             }
             None => Hop::of_uri(&request.uri),
+        }?;
+        if request.uri.scheme == Scheme::Sips {
+            return hop.secured(&request.uri);
         }
+        Ok(hop)
     }
 
-    /// Sends bytes on a flow; a connection that is gone is opened anew.
+    /// Sends bytes on a flow; a connection that is gone is opened anew, by TLS only if it is known
+    /// to whom.
     pub(super) fn transmit(&mut self, now: Instant, flow: Flow, payload: Vec<u8>) {
+        self.transmit_to(now, flow, None, payload);
+    }
+
+    /// The same, with the name that a new connection's certificate must be good for.
+    pub(super) fn transmit_to(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        name: Option<&str>,
+        payload: Vec<u8>,
+    ) {
         match flow {
             Flow::Udp { local, remote } => self.transmits.push_back(SipTransmit::Datagram {
                 local,
                 to: remote,
                 payload,
             }),
-            Flow::Tcp { connection, remote } => {
+            Flow::Stream {
+                connection,
+                remote,
+                secure,
+            } => {
                 let connection = if self.connections.is_alive(connection) {
                     Some(connection)
+                } else if secure && name.is_none() {
+                    None
                 } else {
-                    self.connections.reach(now, remote, &mut self.transmits)
+                    let name = name.filter(|_| secure);
+                    self.connections
+                        .reach(now, remote, name, &mut self.transmits)
                 };
                 if let Some(connection) = connection {
                     self.connections
@@ -391,14 +477,17 @@ impl Endpoint {
     /// (RFC 3261 section 18.2.2).
     pub(crate) fn transmit_reply(&mut self, now: Instant, reply: &ReplyPath, payload: Vec<u8>) {
         let flow = match reply.flow {
-            Flow::Tcp { connection, .. } => Flow::Tcp {
+            Flow::Stream {
+                connection, secure, ..
+            } => Flow::Stream {
                 connection,
                 remote: reply.reconnect,
+                secure,
             },
             udp @ Flow::Udp { .. } => udp,
         };
         // A client that is not there any more is no reason to connect without end: `reach`
         // bounds the number and the time.
-        self.transmit(now, flow, payload);
+        self.transmit_to(now, flow, Some(&reply.name), payload);
     }
 }

@@ -194,7 +194,7 @@ impl Endpoint {
         let over = transaction.is_terminated();
         let repeat = repeat && !is_lever(request, transaction);
         if repeat && let Some(last) = transaction.last.clone() {
-            let reply = transaction.reply;
+            let reply = transaction.reply.clone();
             self.transmit_reply(now, &reply, last);
         }
         if over {
@@ -219,7 +219,7 @@ impl Endpoint {
             return None;
         }
         let payload = response.to_bytes();
-        let reply = transaction.reply;
+        let reply = transaction.reply.clone();
         transaction.last = Some(payload.clone());
         if transaction.is_terminated() {
             self.servers.remove(key);
@@ -233,7 +233,7 @@ impl Endpoint {
         if let Some(transaction) = self.servers.get(key)
             && transaction.is_proceeding_invite()
         {
-            let reply = transaction.reply;
+            let reply = transaction.reply.clone();
             self.transmit_reply(now, &reply, payload);
         }
     }
@@ -262,7 +262,7 @@ impl Endpoint {
             if alarm == ServerAlarm::Retransmit
                 && let Some(last) = transaction.last.clone()
             {
-                let reply = transaction.reply;
+                let reply = transaction.reply.clone();
                 self.transmit_reply(now, &reply, last);
             }
             if over {

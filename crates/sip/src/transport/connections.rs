@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::endpoint::{ConnectionId, SipTransmit};
 use crate::message::{Message, ParseError, StreamParser};
+use crate::transport::{Flow, Verified};
 
 /// How many connections there may be; a phone needs two or three.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
@@ -20,10 +21,24 @@ const SPARE: Duration = Duration::from_secs(60);
 /// What may wait for a connection to open.
 const MAX_WAITING: usize = 64;
 
+/// How long a peer that answers keepalives may leave one unanswered (RFC 5626 section 4.4.1).
+const PONG_PATIENCE: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 struct Connection {
     peer: SocketAddr,
+    tls: Tls,
     state: State,
+}
+
+/// Whether there is TLS on a connection, and who is at the other end then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Tls {
+    None,
+    /// It was opened from here, to a peer whose certificate is good for this name.
+    Verified(String),
+    /// The peer has opened it, and has shown no certificate.
+    Accepted,
 }
 
 #[derive(Debug)]
@@ -38,7 +53,19 @@ enum State {
         last_used: Instant,
         /// Set while a message is awaited in whole.
         message_due: Option<Instant>,
+        pongs: Pongs,
     },
+}
+
+/// Not every peer answers keepalives; one that has done so goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pongs {
+    NeverAsked,
+    /// Perhaps it never will.
+    Asked,
+    Came,
+    /// Something must come by then.
+    DueBy(Instant),
 }
 
 /// What came out of a stream.
@@ -64,17 +91,21 @@ impl Connections {
         ConnectionId(self.next)
     }
 
-    /// A connection to this peer, an old one or a new one. `None`: the table is full.
+    /// A connection to this peer, an old one or a new one, by TLS if a name is given that its
+    /// certificate must be good for. `None`: the table is full.
     pub(crate) fn reach(
         &mut self,
         now: Instant,
         peer: SocketAddr,
+        name: Option<&str>,
         out: &mut VecDeque<SipTransmit>,
     ) -> Option<ConnectionId> {
+        let name = name.map(str::to_ascii_lowercase);
+        let tls = name.clone().map_or(Tls::None, Tls::Verified);
         let known = self
             .table
             .iter()
-            .find(|(_, connection)| connection.peer == peer);
+            .find(|(_, connection)| connection.peer == peer && connection.tls == tls);
         if let Some((id, _)) = known {
             return Some(*id);
         }
@@ -86,10 +117,11 @@ impl Connections {
             since: now,
             waiting: Vec::new(),
         };
-        self.table.insert(id, Connection { peer, state });
+        self.table.insert(id, Connection { peer, tls, state });
         out.push_back(SipTransmit::Connect {
             connection: id,
             to: peer,
+            tls: name,
         });
         Some(id)
     }
@@ -135,6 +167,7 @@ impl Connections {
             parser: StreamParser::new(),
             last_used: now,
             message_due: None,
+            pongs: Pongs::NeverAsked,
         };
         if let State::Connecting { waiting, .. } = std::mem::replace(&mut connection.state, open) {
             out.extend(waiting.into_iter().map(|payload| SipTransmit::Stream {
@@ -150,6 +183,7 @@ impl Connections {
         now: Instant,
         id: ConnectionId,
         peer: SocketAddr,
+        secure: bool,
         out: &mut VecDeque<SipTransmit>,
     ) {
         if !self.make_room(now, out) {
@@ -160,28 +194,51 @@ impl Connections {
             parser: StreamParser::new(),
             last_used: now,
             message_due: Some(now + MESSAGE_PATIENCE),
+            pongs: Pongs::NeverAsked,
         };
-        self.table.insert(id, Connection { peer, state });
+        let tls = if secure { Tls::Accepted } else { Tls::None };
+        self.table.insert(id, Connection { peer, tls, state });
     }
 
-    /// Bytes have come; what they make up, and who sent it.
+    /// Asks whether the other end is still there (RFC 5626 section 4.4.1).
+    pub(crate) fn ping(&mut self, now: Instant, id: ConnectionId, out: &mut VecDeque<SipTransmit>) {
+        if let Some(State::Open { pongs, .. }) = self.table.get_mut(&id).map(|c| &mut c.state) {
+            *pongs = match *pongs {
+                Pongs::NeverAsked | Pongs::Asked => Pongs::Asked,
+                Pongs::Came => Pongs::DueBy(now + PONG_PATIENCE),
+                due @ Pongs::DueBy(_) => due,
+            };
+            self.send(now, id, b"\r\n\r\n".to_vec(), out);
+        }
+    }
+
+    /// Bytes have come; what they make up, and the flow that they came on.
     pub(crate) fn handle_stream(
         &mut self,
         now: Instant,
         id: ConnectionId,
         bytes: &[u8],
         out: &mut VecDeque<SipTransmit>,
-    ) -> Option<(SocketAddr, Vec<StreamInput>)> {
+    ) -> Option<(Flow, Vec<StreamInput>)> {
         let connection = self.table.get_mut(&id)?;
         let State::Open {
             parser,
             last_used,
             message_due,
+            pongs,
         } = &mut connection.state
         else {
             return None;
         };
         *last_used = now;
+        // Two of these are not to be taken for a question of the peer's.
+        let is_pong = bytes == b"\r\n"
+            && !parser.is_mid_message()
+            && matches!(pongs, Pongs::Asked | Pongs::DueBy(_));
+        if is_pong || matches!(pongs, Pongs::DueBy(_)) {
+            *pongs = Pongs::Came;
+        }
+        let bytes = if is_pong { &[] } else { bytes };
         parser.push(bytes);
         let mut inputs = Vec::new();
         for message in parser.by_ref() {
@@ -208,12 +265,34 @@ impl Connections {
         } else if message_due.is_none() {
             *message_due = Some(now + MESSAGE_PATIENCE);
         }
-        Some((connection.peer, inputs))
+        let flow = Flow::Stream {
+            connection: id,
+            remote: connection.peer,
+            secure: connection.tls != Tls::None,
+        };
+        Some((flow, inputs))
     }
 
-    /// A connection has closed by itself; whose it was.
-    pub(crate) fn forget(&mut self, id: ConnectionId) -> Option<SocketAddr> {
-        self.table.remove(&id).map(|connection| connection.peer)
+    /// A connection has closed by itself; the flow that it was.
+    pub(crate) fn forget(&mut self, id: ConnectionId) -> Option<Flow> {
+        let connection = self.table.remove(&id)?;
+        Some(Flow::Stream {
+            connection: id,
+            remote: connection.peer,
+            secure: connection.tls != Tls::None,
+        })
+    }
+
+    /// Whom a connection by TLS leads to, if it was opened from here.
+    pub(crate) fn verified(&self, id: ConnectionId) -> Option<Verified> {
+        let connection = self.table.get(&id)?;
+        match &connection.tls {
+            Tls::Verified(name) => Some(Verified {
+                at: connection.peer,
+                name: name.clone(),
+            }),
+            Tls::None | Tls::Accepted => None,
+        }
     }
 
     /// Closes a connection.
@@ -292,10 +371,16 @@ impl Connection {
             State::Open {
                 last_used,
                 message_due,
+                pongs,
                 ..
             } => {
                 let idle = *last_used + IDLE;
-                message_due.map_or(idle, |due| due.min(idle))
+                let pong_due = match pongs {
+                    Pongs::DueBy(due) => Some(*due),
+                    Pongs::NeverAsked | Pongs::Asked | Pongs::Came => None,
+                };
+                let due = [*message_due, pong_due].into_iter().flatten();
+                due.fold(idle, Instant::min)
             }
         }
     }
@@ -314,15 +399,16 @@ mod tests {
         let now = Instant::now();
         let mut out = VecDeque::new();
         let mut connections = Connections::default();
-        let id = connections.reach(now, peer(5060), &mut out).unwrap();
-        assert_eq!(connections.reach(now, peer(5060), &mut out), Some(id));
+        let id = connections.reach(now, peer(5060), None, &mut out).unwrap();
+        assert_eq!(connections.reach(now, peer(5060), None, &mut out), Some(id));
         assert!(connections.send(now, id, b"1".to_vec(), &mut out));
         assert!(connections.send(now, id, b"2".to_vec(), &mut out));
         assert_eq!(
             out.drain(..).collect::<Vec<_>>(),
             [SipTransmit::Connect {
                 connection: id,
-                to: peer(5060)
+                to: peer(5060),
+                tls: None
             }]
         );
         connections.handle_connected(now, id, &mut out);
@@ -343,12 +429,12 @@ mod tests {
         let mut connections = Connections::default();
         for port in 0..200 {
             let id = connections.new_id();
-            connections.handle_accepted(now, id, peer(port), &mut out);
+            connections.handle_accepted(now, id, peer(port), false, &mut out);
         }
         assert_eq!(connections.table.len(), MAX_CONNECTIONS);
         assert_eq!(out.len(), 200 - MAX_CONNECTIONS);
         let id = connections.new_id();
-        connections.handle_accepted(now + SPARE, id, peer(999), &mut out);
+        connections.handle_accepted(now + SPARE, id, peer(999), false, &mut out);
         assert!(connections.is_open(id));
         assert_eq!(connections.table.len(), MAX_CONNECTIONS);
     }
@@ -359,7 +445,7 @@ mod tests {
         let mut out = VecDeque::new();
         let mut connections = Connections::default();
         let id = connections.new_id();
-        connections.handle_accepted(now, id, peer(1), &mut out);
+        connections.handle_accepted(now, id, peer(1), false, &mut out);
         let ping = connections.handle_stream(now, id, b"\r\n\r\n", &mut out);
         assert!(ping.is_some_and(|(_, inputs)| inputs.is_empty()));
         assert_eq!(out.len(), 1, "a CRLF in return");

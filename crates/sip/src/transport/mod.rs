@@ -1,6 +1,7 @@
 //! Where messages go and where they came from (RFC 3261 section 18, RFC 3581).
 
 mod connections;
+mod hop;
 mod local;
 
 use std::collections::BTreeMap;
@@ -8,21 +9,25 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub(crate) use connections::{Connections, StreamInput};
+pub(crate) use hop::{Hop, Named, Verified, bare};
 pub(crate) use local::{host_towards, socket_towards};
 
 use crate::dns::Place;
 use crate::endpoint::ConnectionId;
 use crate::message::Via;
-use crate::uri::{Host, Scheme, Uri};
 
 /// The port of a SIP URI or Via that names none.
-pub(crate) const SIP_PORT: u16 = 5060;
+const SIP_PORT: u16 = 5060;
+/// The same for TLS.
+const SIPS_PORT: u16 = 5061;
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Protocol {
     Udp,
     Tcp,
+    /// Over TCP.
+    Tls,
 }
 
 impl Protocol {
@@ -31,6 +36,20 @@ impl Protocol {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// Whether messages go by a connection.
+    pub(crate) fn is_stream(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// The port where none is named (RFC 3261 section 19.1.2).
+    pub(crate) fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => SIP_PORT,
+            Self::Tls => SIPS_PORT,
         }
     }
 }
@@ -42,9 +61,11 @@ pub(crate) enum Flow {
         local: SocketAddr,
         remote: SocketAddr,
     },
-    Tcp {
+    Stream {
         connection: ConnectionId,
         remote: SocketAddr,
+        /// By TLS.
+        secure: bool,
     },
 }
 
@@ -52,91 +73,42 @@ impl Flow {
     pub(crate) fn protocol(self) -> Protocol {
         match self {
             Self::Udp { .. } => Protocol::Udp,
-            Self::Tcp { .. } => Protocol::Tcp,
+            Self::Stream { secure: false, .. } => Protocol::Tcp,
+            Self::Stream { secure: true, .. } => Protocol::Tls,
         }
     }
 
     pub(crate) fn remote(self) -> SocketAddr {
         match self {
-            Self::Udp { remote, .. } | Self::Tcp { remote, .. } => remote,
+            Self::Udp { remote, .. } | Self::Stream { remote, .. } => remote,
         }
     }
 
     pub(crate) fn is_reliable(self) -> bool {
-        self.protocol() == Protocol::Tcp
-    }
-}
-
-/// The next hop of a request, as a URI or a flow names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hop {
-    pub(crate) host: Host,
-    pub(crate) port: Option<u16>,
-    /// The `transport` parameter, or the flow's protocol: size does not change it.
-    pub(crate) protocol: Option<Protocol>,
-}
-
-impl Hop {
-    /// Where a request to this URI goes; the DNS may say more (RFC 3263 section 4).
-    ///
-    /// # Errors
-    /// Says for people why nothing can be sent there.
-    pub(crate) fn of_uri(uri: &Uri) -> Result<Self, String> {
-        match &uri.scheme {
-            Scheme::Sip => {}
-            Scheme::Sips => return Err(format!("{uri} needs TLS, which is not supported")),
-            Scheme::Tel | Scheme::Other(_) => {
-                return Err(format!("{uri} needs a proxy that knows where it is"));
-            }
-        }
-        let protocol = match uri.transport().as_deref() {
-            None => None,
-            Some("udp") => Some(Protocol::Udp),
-            Some("tcp") => Some(Protocol::Tcp),
-            Some(other) => return Err(format!("{uri}: transport {other} is not supported")),
-        };
-        // RFC 3261 section 19.1.1: maddr overrides the host.
-        let host = uri
-            .param("maddr")
-            .and_then(|maddr| maddr.parse().ok())
-            .unwrap_or_else(|| uri.host.clone());
-        if host == Host::Absent {
-            return Err(format!("{uri} names no host"));
-        }
-        Ok(Self {
-            host,
-            port: uri.port,
-            protocol,
-        })
+        self.protocol().is_stream()
     }
 
-    /// The far end of a flow, for peers whose Contact does not lead to them.
-    pub(crate) fn of_flow(flow: Flow) -> Self {
-        Self {
-            host: flow.remote().ip().into(),
-            port: Some(flow.remote().port()),
-            protocol: Some(flow.protocol()),
-        }
+    pub(crate) fn is_secure(self) -> bool {
+        self.protocol() == Protocol::Tls
     }
 
-    /// What it is remembered by.
-    fn name(&self) -> String {
-        let Self {
-            host,
-            port,
-            protocol,
-        } = self;
-        format!("{host}:{port:?}:{protocol:?}").to_ascii_lowercase()
+    pub(crate) fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Udp { .. } => None,
+            Self::Stream { connection, .. } => Some(connection),
+        }
     }
 }
 
 /// The way of a response (RFC 3261 section 18.2.2, RFC 3581 section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReplyPath {
     /// Where the request came from, or the connection opened since.
     pub(crate) flow: Flow,
     /// Where a new connection goes when the request's is gone.
     pub(crate) reconnect: SocketAddr,
+    /// What the certificate must be good for there, if it is by TLS.
+    pub(crate) name: String,
 }
 
 impl ReplyPath {
@@ -146,7 +118,7 @@ impl ReplyPath {
         let source = flow.remote();
         // Always named: an ordinary host compares equal anyway, and NATs are seen by it.
         via.params.set("received", Some(&source.ip().to_string()));
-        let port = via.port.unwrap_or(SIP_PORT);
+        let port = via.port.unwrap_or(flow.protocol().default_port());
         let sent_by = SocketAddr::new(source.ip(), port);
         let flow = match flow {
             Flow::Udp { local, .. } if via.asks_rport() => {
@@ -160,7 +132,7 @@ impl ReplyPath {
                 local,
                 remote: sent_by,
             },
-            Flow::Tcp { .. } => {
+            Flow::Stream { .. } => {
                 if via.asks_rport() {
                     via.params.set("rport", Some(&source.port().to_string()));
                 }
@@ -170,6 +142,8 @@ impl ReplyPath {
         Self {
             flow,
             reconnect: sent_by,
+            // RFC 5922 section 7.4, RFC 3261 section 18.2.2: who the Via says it is.
+            name: bare(&via.host),
         }
     }
 }

@@ -12,13 +12,21 @@ fn a_uri_names_host_port_and_protocol() {
     assert_eq!((plain.port, plain.protocol), (None, None));
     let tcp = hop("sip:bob@example.com:5070;transport=TCP").unwrap();
     assert_eq!((tcp.port, tcp.protocol), (Some(5070), Some(Protocol::Tcp)));
+    let tls = hop("sip:bob@example.com;transport=tls").unwrap();
+    assert_eq!((tls.protocol, tls.secure), (Some(Protocol::Tls), false));
+    for sips in ["sips:bob@example.com", "sips:bob@example.com;transport=tcp"] {
+        let hop = hop(sips).unwrap();
+        assert!(hop.secure && hop.protocol.is_none_or(|p| p == Protocol::Tls));
+        assert!(hop.is_stream());
+    }
     let elsewhere = hop("sip:bob@example.com;maddr=192.0.2.9").unwrap();
     assert_eq!(elsewhere.host.ip(), Some("192.0.2.9".parse().unwrap()));
 }
 
 #[test]
 fn what_cannot_be_reached_says_why() {
-    assert!(hop("sips:bob@example.com").unwrap_err().contains("TLS"));
+    let sips = hop("sips:bob@example.com;transport=udp").unwrap_err();
+    assert!(sips.contains("TLS"), "{sips}");
     assert!(hop("tel:+4930123456").unwrap_err().contains("proxy"));
     assert!(hop("sip:bob@example.com;transport=sctp").is_err());
 }

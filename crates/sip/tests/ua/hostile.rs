@@ -198,11 +198,11 @@ proptest! {
         let mut wire = Wire::pair();
         wire.with(1, |e, now| {
             let id = e.accepted_id();
-            e.handle_accepted(now, id, address(1));
+            e.handle_accepted(now, id, address(1), pieces.len() % 2 == 0);
             for piece in &pieces {
                 e.handle_stream(now, id, piece);
             }
-            e.handle_closed(now, id, false);
+            e.handle_closed(now, id, None);
         });
         wire.run_for(100_000);
         prop_assert!(wire.with(1, |e, _| e.is_idle()));

@@ -14,4 +14,5 @@ mod reinvite;
 mod requests;
 mod steps;
 mod streams;
+mod tls;
 mod wire;

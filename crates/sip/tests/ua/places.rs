@@ -84,7 +84,7 @@ impl Registrar {
 
     /// Accepts a connection and grants the REGISTER that comes on it.
     fn serve(&mut self) -> ringtrue_sip::ConnectionId {
-        let SipTransmit::Connect { connection, to } = self.next() else {
+        let SipTransmit::Connect { connection, to, .. } = self.next() else {
             panic!("no connection");
         };
         assert_eq!(to, self.peer);
@@ -95,6 +95,7 @@ impl Registrar {
         let sent = Sent {
             at: 0,
             tcp: true,
+            tls: None,
             from: "203.0.113.7:51000".parse().unwrap(),
             to,
             text: String::from_utf8(payload).unwrap(),
@@ -145,6 +146,7 @@ fn a_registration_by_tcp_is_renewed_when_its_connection_dies() {
     let sent = Sent {
         at: 0,
         tcp: true,
+        tls: None,
         from: "203.0.113.7:51000".parse().unwrap(),
         to: registrar.peer,
         text,
@@ -162,7 +164,7 @@ fn a_registration_by_tcp_is_renewed_when_its_connection_dies() {
     };
     assert_eq!(payload, b"\r\n\r\n");
     let died = registrar.now;
-    registrar.endpoint.handle_closed(died, first, false);
+    registrar.endpoint.handle_closed(died, first, None);
     let second = registrar.serve();
     assert_ne!(first, second);
     assert!(registrar.now - died <= Duration::from_secs(2));

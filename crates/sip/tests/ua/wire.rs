@@ -36,7 +36,10 @@ pub enum Fate {
 pub struct Sent {
     /// Milliseconds since the beginning.
     pub at: u64,
+    /// By a connection, with TLS or without.
     pub tcp: bool,
+    /// What the certificate was checked against, if it is by TLS.
+    pub tls: Option<String>,
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub text: String,
@@ -78,6 +81,8 @@ struct Node {
     public: SocketAddr,
     events: Vec<SipEvent>,
     tcp: Tcp,
+    /// What its certificate is good for.
+    certificate: Vec<String>,
 }
 
 enum Delivery {
@@ -90,9 +95,10 @@ enum Delivery {
         node: usize,
         id: ConnectionId,
         to: SocketAddr,
+        tls: Option<String>,
     },
     Connected(usize, ConnectionId),
-    Refused(usize, ConnectionId),
+    Refused(usize, ConnectionId, &'static str),
     Bytes(usize, ConnectionId, Vec<u8>),
     Closed(usize, ConnectionId),
     Resolved(usize, QueryId, RecordKind, String),
@@ -144,6 +150,8 @@ pub struct Wire {
     filter: Option<Filter>,
     /// The other end of each connection.
     peers: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
+    /// What the certificate of each connection by TLS was checked against.
+    verified: BTreeMap<(usize, ConnectionId), String>,
     /// TCP bytes are cut into pieces of this size.
     pub segment: usize,
     /// The DNS.
@@ -179,6 +187,15 @@ pub fn config(n: usize, user: &str) -> EndpointConfig {
         credentials: None,
         ice: true,
         tcp_listen: true,
+        tls_listen: Vec::new(),
+    }
+}
+
+/// One that takes calls by TLS too.
+pub fn secure_config(n: usize, user: &str) -> EndpointConfig {
+    EndpointConfig {
+        tls_listen: vec!["0.0.0.0:5061".parse().unwrap()],
+        ..config(n, user)
     }
 }
 
@@ -201,6 +218,7 @@ impl Wire {
             log: Vec::new(),
             filter: None,
             peers: BTreeMap::new(),
+            verified: BTreeMap::new(),
             segment: usize::MAX,
             names: BTreeMap::new(),
             silent_dns: BTreeSet::new(),
@@ -237,6 +255,7 @@ impl Wire {
             public: address,
             events: Vec::new(),
             tcp: Tcp::Accepts,
+            certificate: Vec::new(),
         });
         n
     }
@@ -244,6 +263,11 @@ impl Wire {
     /// Puts a node behind a NAT that shows this address.
     pub fn behind_nat(&mut self, node: usize, public: &str) {
         self.nodes[node].public = public.parse().unwrap();
+    }
+
+    /// What a node's certificate is good for.
+    pub fn certify(&mut self, node: usize, names: &[&str]) {
+        self.nodes[node].certificate = names.iter().map(|name| (*name).to_owned()).collect();
     }
 
     pub fn set_tcp(&mut self, node: usize, tcp: Tcp) {
@@ -343,7 +367,7 @@ impl Wire {
     pub fn reset_connections(&mut self, node: usize) {
         let mine: Vec<_> = self.peers.keys().copied().collect();
         for (n, id) in mine.into_iter().filter(|(n, _)| *n == node) {
-            self.put(Delivery::Refused(n, id));
+            self.put(Delivery::Refused(n, id, "reset"));
         }
     }
 
@@ -368,14 +392,15 @@ impl Wire {
 
     fn judge(
         &mut self,
-        tcp: bool,
+        connection: Option<(usize, ConnectionId)>,
         from: SocketAddr,
         to: SocketAddr,
         payload: Vec<u8>,
     ) -> Option<Vec<u8>> {
         let sent = Sent {
             at: self.ms(),
-            tcp,
+            tcp: connection.is_some(),
+            tls: connection.and_then(|at| self.verified.get(&at).cloned()),
             from,
             to,
             text: String::from_utf8_lossy(&payload).into_owned(),
@@ -396,14 +421,18 @@ impl Wire {
         let from = self.nodes[node].public;
         match transmit {
             SipTransmit::Datagram { to, payload, .. } => {
-                if let Some(payload) = self.judge(false, from, to, payload) {
+                if let Some(payload) = self.judge(None, from, to, payload) {
                     self.put(Delivery::Datagram { from, to, payload });
                 }
             }
-            SipTransmit::Connect { connection, to } => {
+            SipTransmit::Connect {
+                connection,
+                to,
+                tls,
+            } => {
                 self.connects.push((self.ms(), to));
                 let id = connection;
-                self.put(Delivery::Connect { node, id, to });
+                self.put(Delivery::Connect { node, id, to, tls });
             }
             SipTransmit::Stream {
                 connection,
@@ -413,7 +442,7 @@ impl Wire {
                     return;
                 };
                 let to = self.nodes[peer].public;
-                if let Some(payload) = self.judge(true, from, to, payload) {
+                if let Some(payload) = self.judge(Some((node, connection)), from, to, payload) {
                     for piece in payload.chunks(self.segment.min(65_000)) {
                         self.put(Delivery::Bytes(peer, id, piece.to_vec()));
                     }
@@ -438,6 +467,17 @@ impl Wire {
         self.nodes.iter().position(|node| node.public == to)
     }
 
+    /// The node that takes connections there.
+    fn listener_at(&self, to: SocketAddr, secure: bool) -> Option<usize> {
+        if !secure {
+            return self.node_at(to);
+        }
+        self.nodes.iter().position(|node| {
+            let mut ports = node.endpoint.config().tls_listen.iter();
+            node.public.ip() == to.ip() && ports.any(|local| local.port() == to.port())
+        })
+    }
+
     fn deliver(&mut self, delivery: Delivery) {
         let now = self.now;
         match delivery {
@@ -451,6 +491,7 @@ impl Wire {
                     let sent = Sent {
                         at: now.duration_since(self.origin).as_millis() as u64,
                         tcp: false,
+                        tls: None,
                         from,
                         to,
                         text: String::from_utf8_lossy(&payload).into_owned(),
@@ -460,31 +501,44 @@ impl Wire {
                     }
                 }
             }
-            Delivery::Connect { node, id, to } => match self.node_at(to) {
+            Delivery::Connect { node, id, to, tls } => match self.listener_at(to, tls.is_some()) {
                 _ if self.cut.contains(&(node, id)) => {}
+                Some(peer)
+                    if tls
+                        .as_ref()
+                        .is_some_and(|name| !self.nodes[peer].certificate.contains(name)) =>
+                {
+                    let why = "TLS: the certificate is good for another name";
+                    self.put(Delivery::Refused(node, id, why));
+                }
                 Some(peer) if self.nodes[peer].tcp == Tcp::Accepts => {
                     let peer_id = self.nodes[peer].endpoint.accepted_id();
                     self.peers.insert((node, id), (peer, peer_id));
                     self.peers.insert((peer, peer_id), (node, id));
                     let mut source = self.nodes[node].public;
                     source.set_port(40_000 + id.0 as u16);
-                    self.with(peer, |e, _| e.handle_accepted(now, peer_id, source));
+                    let secure = tls.is_some();
+                    if let Some(name) = tls {
+                        self.verified.insert((node, id), name.clone());
+                        self.verified.insert((peer, peer_id), name);
+                    }
+                    self.with(peer, |e, _| e.handle_accepted(now, peer_id, source, secure));
                     self.put(Delivery::Connected(node, id));
                 }
                 Some(peer) if self.nodes[peer].tcp == Tcp::Silent => {}
-                _ => self.put(Delivery::Refused(node, id)),
+                _ => self.put(Delivery::Refused(node, id, "refused")),
             },
             Delivery::Connected(node, id) => self.with(node, |e, _| e.handle_connected(now, id)),
-            Delivery::Refused(node, id) => {
+            Delivery::Refused(node, id, why) => {
                 self.peers.remove(&(node, id));
-                self.with(node, |e, _| e.handle_closed(now, id, true));
+                self.with(node, |e, _| e.handle_closed(now, id, Some(why)));
             }
             Delivery::Bytes(node, id, bytes) => {
                 self.with(node, |e, _| e.handle_stream(now, id, &bytes));
             }
             Delivery::Closed(node, id) => {
                 self.peers.remove(&(node, id));
-                self.with(node, |e, _| e.handle_closed(now, id, false));
+                self.with(node, |e, _| e.handle_closed(now, id, None));
             }
             Delivery::Resolved(node, query, kind, name) => {
                 let records = self.names.get(&(kind, name)).cloned();

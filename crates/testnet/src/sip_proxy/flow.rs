@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use ringtrue_sip::message::{Message, StreamParser, Via};
 use ringtrue_sip::uri::{Host, Uri};
 
-use super::DEFAULT_PORT;
-use crate::node::{Outbox, StreamId};
+use super::{default_port, is_secure};
+use crate::node::{Outbox, StreamId, Wish};
 
 /// The parameter by which Vias and contacts remember a flow.
 pub(super) const PARAMETER: &str = "flow";
@@ -19,6 +19,8 @@ pub(super) struct FlowId(usize);
 enum Way {
     Datagrams,
     Stream(StreamId),
+    /// A stream by TLS.
+    Secure(StreamId),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,8 +52,17 @@ impl Flows {
         self.id(Flow { local, remote, way })
     }
 
-    pub(super) fn accepted(&mut self, stream: StreamId, local: SocketAddr, remote: SocketAddr) {
-        let way = Way::Stream(stream);
+    pub(super) fn accepted(
+        &mut self,
+        stream: StreamId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        secure: bool,
+    ) {
+        let way = match secure {
+            false => Way::Stream(stream),
+            true => Way::Secure(stream),
+        };
         let flow = self.id(Flow { local, remote, way });
         self.streams.insert(stream, (flow, StreamParser::new()));
     }
@@ -100,15 +111,16 @@ impl Flows {
 
     pub(super) fn is_stream(&self, flow: FlowId) -> bool {
         let flow = self.flows.get(flow.0);
-        flow.is_some_and(|flow| matches!(flow.way, Way::Stream(_)))
+        flow.is_some_and(|flow| flow.way != Way::Datagrams)
     }
 
     /// The flow to a URI; a stream is opened unless one stands. `None` when the URI names no
     /// address that we can reach.
     pub(super) fn towards(&mut self, own: &[SocketAddr], uri: &Uri) -> Option<FlowId> {
-        let remote = SocketAddr::new(uri.host.ip()?, uri.port.unwrap_or(DEFAULT_PORT));
+        let remote = SocketAddr::new(uri.host.ip()?, uri.port.unwrap_or(default_port(uri)));
         let local = *own.iter().find(|own| own.is_ipv4() == remote.is_ipv4())?;
-        if uri.transport().as_deref() != Some("tcp") {
+        let secure = is_secure(uri);
+        if !secure && uri.transport().as_deref() != Some("tcp") {
             return Some(self.datagram(local, remote));
         }
         let standing = self.streams.values().map(|(flow, _)| *flow);
@@ -120,8 +132,13 @@ impl Flows {
         }
         self.opened += 1;
         let stream = StreamId(self.opened);
-        self.out.connect(stream, remote);
-        self.accepted(stream, local, remote);
+        self.out.push(Wish::Connect {
+            stream,
+            to: remote,
+            from: None,
+            tls: secure.then(|| remote.ip().to_string()),
+        });
+        self.accepted(stream, local, remote, secure);
         self.streams.get(&stream).map(|(flow, _)| *flow)
     }
 
@@ -131,6 +148,7 @@ impl Flows {
         let transport = match flow.way {
             Way::Datagrams => "UDP",
             Way::Stream(_) => "TCP",
+            Way::Secure(_) => "TLS",
         };
         let host = Host::from(flow.local.ip());
         let mut via = Via::new(transport, host, Some(flow.local.port()), branch);
@@ -145,6 +163,7 @@ impl Flows {
         Some(match flow.way {
             Way::Datagrams => uri,
             Way::Stream(_) => uri.with_param("transport", Some("tcp")),
+            Way::Secure(_) => uri.with_param("transport", Some("tls")),
         })
     }
 
@@ -156,11 +175,16 @@ impl Flows {
                 way: Way::Datagrams,
             }) => self.out.datagram(*local, *remote, bytes),
             Some(Flow {
-                way: Way::Stream(stream),
+                way: Way::Stream(stream) | Way::Secure(stream),
                 ..
             }) => self.out.stream_bytes(*stream, bytes),
             None => {}
         }
+    }
+
+    /// A stream that is not wanted.
+    pub(super) fn refuse(&mut self, stream: StreamId) {
+        self.out.close(stream);
     }
 
     pub(super) fn drain(&mut self, out: &mut Outbox) {

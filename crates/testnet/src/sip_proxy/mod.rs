@@ -1,4 +1,4 @@
-//! A small SIP proxy and registrar (RFC 3261 sections 10.3 and 16), over UDP and TCP.
+//! A small SIP proxy and registrar (RFC 3261 sections 10.3 and 16), over UDP, TCP and TLS.
 //!
 //! What phones meet on the Internet, without its policies: it keeps bindings for whoever
 //! registers, forks an INVITE to every contact of a user, statefully, with its own 100; records
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_sip::message::{HeaderName, Message, Method, NameAddr, Request, Response, StatusCode};
-use ringtrue_sip::uri::{Host, Uri};
+use ringtrue_sip::uri::{Host, Scheme, Uri};
 
 use crate::node::{Delivery, Node, Outbox};
 use flow::{FlowId, Flows};
@@ -28,8 +28,16 @@ const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 /// What To-tags of the proxy's own responses are.
 const TAG: &str = "proxy";
+
 /// The port of a SIP URI that names none.
-const DEFAULT_PORT: u16 = 5060;
+fn default_port(uri: &Uri) -> u16 {
+    if is_secure(uri) { 5061 } else { 5060 }
+}
+
+/// Whether a URI is reached by TLS.
+fn is_secure(uri: &Uri) -> bool {
+    uri.scheme == Scheme::Sips || uri.transport().as_deref() == Some("tls")
+}
 
 /// A proxy and registrar that lives on one host.
 ///
@@ -38,6 +46,8 @@ const DEFAULT_PORT: u16 = 5060;
 pub struct SipProxy {
     addresses: Vec<SocketAddr>,
     domains: Vec<String>,
+    /// What its certificate is good for.
+    certificate: Option<String>,
     flows: Flows,
     registrar: Registrar,
     contexts: Vec<InviteContext>,
@@ -62,6 +72,7 @@ impl SipProxy {
         Self {
             addresses: addresses.into_iter().collect(),
             domains: Vec::new(),
+            certificate: None,
             flows: Flows::default(),
             registrar: Registrar::default(),
             contexts: Vec::new(),
@@ -74,12 +85,18 @@ impl SipProxy {
         self
     }
 
+    /// A certificate for this name or address: streams by TLS are accepted, by those who expect it.
+    pub fn with_certificate(mut self, name: &str) -> Self {
+        self.certificate = Some(name.to_owned());
+        self
+    }
+
     /// Whether a URI means this proxy or a user of it.
     fn is_ours(&self, uri: &Uri) -> bool {
         if !uri.is_sip() {
             return false;
         }
-        let port = uri.port.unwrap_or(DEFAULT_PORT);
+        let port = uri.port.unwrap_or(default_port(uri));
         match &uri.host {
             Host::Name(name) => self.domains.iter().any(|d| d.eq_ignore_ascii_case(name)),
             host => self
@@ -221,8 +238,14 @@ impl Node for SipProxy {
                 stream,
                 local,
                 from,
-                ..
-            } => self.flows.accepted(stream, local, from),
+                tls,
+            } => {
+                if tls.is_none() || tls == self.certificate {
+                    self.flows.accepted(stream, local, from, tls.is_some());
+                } else {
+                    self.flows.refuse(stream);
+                }
+            }
             Delivery::StreamBytes { stream, payload } => {
                 for (flow, message) in self.flows.read(stream, &payload) {
                     self.handle_message(now, flow, message);

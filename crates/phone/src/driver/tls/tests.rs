@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::super::Incident;
-use super::super::connections::{Connections, Route};
+use super::super::connections::{Accepted, Connections, Route};
 use super::*;
 use crate::Connection;
 
@@ -71,7 +71,7 @@ async fn open(
 }
 
 async fn next(incidents: &mut mpsc::Receiver<Incident>) -> Incident {
-    tokio::time::timeout(Duration::from_secs(5), incidents.recv())
+    tokio::time::timeout(Duration::from_secs(10), incidents.recv())
         .await
         .expect("something happens")
         .expect("the driver lives")
@@ -149,5 +149,138 @@ fn a_file_without_certificates_is_named() {
         let text = Tls::new(Some(&path)).err().unwrap().to_string();
         assert!(text.contains(name) && !text.contains('\n'), "{text}");
         std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// Files of an identity for these names, and the file of certificates that trusts it.
+fn identity(place: &str, names: &[&str]) -> (TlsIdentity, PathBuf) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let certificate = file(&format!("{place}.pem"), &made.cert.pem());
+    let key = file(&format!("{place}.key"), &made.signing_key.serialize_pem());
+    let ca = certificate.clone();
+    (TlsIdentity { certificate, key }, ca)
+}
+
+/// Connections that accept TLS on loopback, what happens to them, and whom to trust.
+async fn listening(place: &str) -> (Connections, mpsc::Receiver<Incident>, SocketAddr, Tls) {
+    let (files, ca) = identity(place, &["127.0.0.1"]);
+    let (inbox, incidents) = mpsc::channel(16);
+    let mut connections = Connections::new(inbox, Vec::new(), Tls::new(None).unwrap());
+    let any = "127.0.0.1:0".parse().unwrap();
+    let identity = Identity::read(&files).unwrap();
+    let address = connections.listen_for_tls(any, identity).unwrap();
+    (
+        connections,
+        incidents,
+        address,
+        Tls::new(Some(&ca)).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn a_connection_by_tls_is_accepted_and_carries_bytes() {
+    let (mut bob, mut at_bob, address, trust) = listening("accepts").await;
+    let (mut alice, mut at_alice, first) = open(trust, address, "127.0.0.1").await;
+    assert!(matches!(first, Incident::Connected(_)));
+    let Incident::Accepted { stream, media, .. } = next(&mut at_bob).await else {
+        panic!("it is accepted");
+    };
+    assert!(matches!(stream, Accepted::Tls(_)) && media.is_none());
+    bob.adopt(Connection(9), stream);
+    alice.write(Connection(1), b"question".to_vec()).unwrap();
+    assert!(matches!(next(&mut at_bob).await, Incident::Bytes(_, bytes) if bytes == b"question"));
+    bob.write(Connection(9), b"answer".to_vec()).unwrap();
+    assert!(matches!(next(&mut at_alice).await, Incident::Bytes(_, bytes) if bytes == b"answer"));
+}
+
+/// A stranger that begins handshakes and lets them stall, or sends what is no TLS, keeps nobody out
+/// and is told to nobody.
+#[tokio::test]
+async fn stalled_and_hostile_handshakes_keep_nobody_out() {
+    let (_bob, mut at_bob, address, trust) = listening("stalls").await;
+    let mut stalled = Vec::new();
+    for number in 0..40_u8 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let bytes: Vec<u8> = match number % 4 {
+            0 => Vec::new(),
+            1 => b"OPTIONS sip:bob@127.0.0.1 SIP/2.0\r\n\r\n".to_vec(),
+            2 => vec![number; 3_000],
+            _ => vec![0x16, 0x03, 0x01, 0x40, 0x00, 0x01],
+        };
+        let _ = stream.write_all(&bytes).await;
+        stalled.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(at_bob.try_recv().is_err());
+    // All from one address here: it has had its share, which is free again after five seconds.
+    tokio::time::sleep(Duration::from_millis(5_200)).await;
+    let (_alice, _at_alice, first) = open(trust, address, "127.0.0.1").await;
+    assert!(matches!(first, Incident::Connected(_)));
+    assert!(matches!(next(&mut at_bob).await, Incident::Accepted { .. }));
+    let mut ended = 0;
+    for stream in &mut stalled {
+        let mut byte = [0; 512];
+        let read = tokio::time::timeout(Duration::from_secs(1), async {
+            while matches!(stream.read(&mut byte).await, Ok(1..)) {}
+        });
+        ended += usize::from(read.await.is_ok());
+    }
+    assert_eq!(ended, stalled.len());
+}
+
+/// A server that accepts and then says nothing.
+#[tokio::test]
+async fn a_silent_server_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let error = refusal(Tls::new(None).unwrap(), address, "localhost").await;
+    assert!(error.contains("no answer within 5 s"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_server_is_said_with_what_to_do() {
+    let (address, _) = echo(&["sip.example.org"]).await;
+    let error = refusal(Tls::new(None).unwrap(), address, "sip.example.org").await;
+    assert!(
+        error.contains("--tls-ca") && !error.contains('\n'),
+        "{error}"
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"SIP/2.0 400 What\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    });
+    let error = refusal(Tls::new(None).unwrap(), address, "sip.example.org").await;
+    assert!(error.contains("does not speak TLS"), "{error}");
+}
+
+#[test]
+fn an_identity_that_does_not_fit_is_named() {
+    let (good, _) = identity("fits", &["a.example.org"]);
+    let (other, _) = identity("other", &["b.example.org"]);
+    assert!(Identity::read(&good).is_ok());
+    let mixed = TlsIdentity {
+        key: other.key.clone(),
+        ..good.clone()
+    };
+    let missing = TlsIdentity {
+        certificate: PathBuf::from("/nonexistent/desk.pem"),
+        ..good.clone()
+    };
+    let no_key = TlsIdentity {
+        key: good.certificate.clone(),
+        ..good.clone()
+    };
+    for (files, word) in [
+        (mixed, "other.key"),
+        (missing, "/nonexistent/desk.pem"),
+        (no_key, "private key"),
+    ] {
+        let text = Identity::read(&files).err().unwrap().to_string();
+        assert!(text.contains(word) && !text.contains('\n'), "{text}");
+        assert!(!text.contains("BEGIN"), "{text}");
     }
 }

@@ -174,7 +174,7 @@ pub struct PhoneArgs {
     /// second goes to FILE-2.wav, and so on
     #[arg(long, value_name = "DEVICE|FILE.wav|null", value_parser = parse_output)]
     pub audio_out: Option<AudioOutput>,
-    /// The codecs, the preferred one first [default: opus,pcmu,pcma]
+    /// The codecs, the preferred one first [default: opus,g722,pcmu,pcma]
     #[arg(long, value_name = "LIST", value_parser = parse_codecs)]
     pub codec: Option<CodecList>,
     /// Write events as JSON Lines, and nothing else, to standard output

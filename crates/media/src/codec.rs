@@ -2,6 +2,7 @@
 
 mod concealment;
 mod g711;
+mod g722;
 mod opus;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::fmt;
 use crate::SAMPLE_RATE;
 
 use self::g711::{G711Decoder, G711Encoder, Law};
+use self::g722::{G722Decoder, G722Encoder};
 use self::opus::{OpusDecoder, OpusEncoder};
 
 pub(crate) use self::opus::EXPECTED_LOSS;
@@ -18,6 +20,8 @@ pub(crate) use self::opus::EXPECTED_LOSS;
 pub enum Codec {
     /// Opus (RFC 6716, RTP payload of RFC 7587): 48 kHz, mono, in-band FEC.
     Opus,
+    /// G.722 (RFC 3551 section 4.5.2): 7 kHz of sound.
+    G722,
     /// G.711 µ-law (RFC 3551 section 4.5.14).
     Pcmu,
     /// G.711 A-law (RFC 3551 section 4.5.14).
@@ -26,22 +30,24 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec, the preferred one first.
-    pub const ALL: [Codec; 3] = [Codec::Opus, Codec::Pcmu, Codec::Pcma];
+    pub const ALL: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
 
     /// The encoding name of `a=rtpmap`.
     pub fn name(self) -> &'static str {
         match self {
             Codec::Opus => "opus",
+            Codec::G722 => "G722",
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
         }
     }
 
-    /// The RTP clock rate in hertz.
+    /// The RTP clock rate in hertz: 8000 for G.722 too, though it has 16000 samples a second (RFC
+    /// 3551 section 4.5.2).
     pub fn clock_rate(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
-            Codec::Pcmu | Codec::Pcma => 8_000,
+            Codec::G722 | Codec::Pcmu | Codec::Pcma => 8_000,
         }
     }
 
@@ -50,14 +56,15 @@ impl Codec {
     pub fn channels(self) -> u8 {
         match self {
             Codec::Opus => 2,
-            Codec::Pcmu | Codec::Pcma => 1,
+            Codec::G722 | Codec::Pcmu | Codec::Pcma => 1,
         }
     }
 
-    /// The payload type that we offer: static for G.711 (RFC 3551 section 6), dynamic for Opus.
+    /// The payload type that we offer: static for G.711 and G.722 (RFC 3551 section 6), dynamic for Opus.
     pub fn default_payload_type(self) -> u8 {
         match self {
             Codec::Opus => 96,
+            Codec::G722 => 9,
             Codec::Pcmu => 0,
             Codec::Pcma => 8,
         }
@@ -67,7 +74,7 @@ impl Codec {
     pub fn fmtp(self) -> Option<&'static str> {
         match self {
             Codec::Opus => Some("minptime=10;useinbandfec=1"),
-            Codec::Pcmu | Codec::Pcma => None,
+            Codec::G722 | Codec::Pcmu | Codec::Pcma => None,
         }
     }
 
@@ -81,7 +88,7 @@ impl Codec {
         })
     }
 
-    /// Reads a list such as `opus,pcmu,pcma`, the preferred codec first.
+    /// Reads a list such as `opus,g722,pcmu,pcma`, the preferred codec first.
     pub fn parse_list(list: &str) -> Result<Vec<Codec>, UnknownCodec> {
         let mut codecs = Vec::new();
         for name in list.split(',').map(str::trim) {
@@ -113,7 +120,7 @@ impl std::str::FromStr for Codec {
 
 /// A name that is no codec of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown codec \"{0}\": known are opus, pcmu and pcma")]
+#[error("unknown codec \"{0}\": known are opus, g722, pcmu and pcma")]
 pub struct UnknownCodec(pub String);
 
 /// The encoder of a stream.
@@ -121,12 +128,14 @@ pub struct UnknownCodec(pub String);
 pub(crate) enum Encoder {
     Opus(OpusEncoder),
     G711(Box<G711Encoder>),
+    G722(Box<G722Encoder>),
 }
 
 impl Encoder {
     pub(crate) fn new(codec: Codec, fec: bool) -> Result<Encoder, ::opus::Error> {
         Ok(match codec {
             Codec::Opus => Encoder::Opus(OpusEncoder::new(fec)?),
+            Codec::G722 => Encoder::G722(Box::new(G722Encoder::new())),
             Codec::Pcmu => Encoder::G711(Box::new(G711Encoder::new(Law::Mu))),
             Codec::Pcma => Encoder::G711(Box::new(G711Encoder::new(Law::A))),
         })
@@ -137,6 +146,7 @@ impl Encoder {
         match self {
             Encoder::Opus(encoder) => encoder.encode(sound),
             Encoder::G711(encoder) => Ok(encoder.encode(sound)),
+            Encoder::G722(encoder) => Ok(encoder.encode(sound)),
         }
     }
 
@@ -144,7 +154,7 @@ impl Encoder {
     pub(crate) fn expect_loss(&mut self, percent: u8) -> Result<(), ::opus::Error> {
         match self {
             Encoder::Opus(encoder) => encoder.expect_loss(percent),
-            Encoder::G711(_) => Ok(()),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
         }
     }
 }
@@ -154,7 +164,7 @@ impl Encoder {
 pub(crate) fn bridges(codec: Codec) -> bool {
     match codec {
         Codec::Opus => false,
-        Codec::Pcmu | Codec::Pcma => true,
+        Codec::G722 | Codec::Pcmu | Codec::Pcma => true,
     }
 }
 
@@ -172,19 +182,27 @@ pub(crate) struct Next<'a> {
 pub(crate) enum Decoder {
     Opus(OpusDecoder),
     G711(Box<G711Decoder>),
+    G722(Box<G722Decoder>),
 }
 
 impl Decoder {
     pub(crate) fn new(codec: Codec) -> Result<Decoder, ::opus::Error> {
         Ok(match codec {
             Codec::Opus => Decoder::Opus(OpusDecoder::new()?),
+            Codec::G722 => Decoder::G722(Box::new(G722Decoder::new())),
             Codec::Pcmu | Codec::Pcma => Decoder::G711(Box::new(G711Decoder::new())),
         })
     }
 
-    /// Appends what a packet holds. A packet of another clock, or one that cannot be decoded,
-    /// appends nothing and is `false`.
+    /// Appends what a packet holds. A packet that cannot be decoded appends nothing and is `false`.
     pub(crate) fn decode(&mut self, codec: Codec, payload: &[u8], out: &mut Vec<i16>) -> bool {
+        if !self.speaks(codec) {
+            // Another codec of the same clock: nothing of the old one helps with it.
+            match Decoder::new(codec) {
+                Ok(decoder) => *self = decoder,
+                Err(_) => return false,
+            }
+        }
         match (self, codec) {
             (Decoder::Opus(decoder), Codec::Opus) => decoder.decode(payload, out).is_ok(),
             (Decoder::G711(decoder), Codec::Pcmu) => {
@@ -195,7 +213,19 @@ impl Decoder {
                 decoder.decode(Law::A, payload, out);
                 true
             }
+            (Decoder::G722(decoder), Codec::G722) => {
+                decoder.decode(payload, out);
+                true
+            }
             _ => false,
+        }
+    }
+
+    fn speaks(&self, codec: Codec) -> bool {
+        match self {
+            Decoder::Opus(_) => codec == Codec::Opus,
+            Decoder::G711(_) => Law::of(codec).is_some(),
+            Decoder::G722(_) => codec == Codec::G722,
         }
     }
 
@@ -223,16 +253,23 @@ impl Decoder {
                 decoder.conceal(ticks as usize, next, out);
                 false
             }
+            Decoder::G722(decoder) => {
+                let next = next
+                    .filter(|next| next.codec == Codec::G722)
+                    .map(|next| (next.payload, next.distance as usize));
+                decoder.conceal(ticks as usize, next, out);
+                false
+            }
         }
     }
 }
 
 /// How long a packet lasts, in ticks of the codec's RTP clock: `None` if it is malformed, empty or
-/// longer than 120 ms (200 ms for G.711, the most that RFC 3551 section 4.2 demands of receivers).
+/// longer than 120 ms (200 ms for the others, the most that RFC 3551 section 4.2 demands of receivers).
 pub(crate) fn duration(codec: Codec, payload: &[u8]) -> Option<u32> {
     match codec {
         Codec::Opus => opus::duration(payload),
-        Codec::Pcmu | Codec::Pcma => match payload.len() {
+        Codec::G722 | Codec::Pcmu | Codec::Pcma => match payload.len() {
             ticks @ 1..=1_600 => Some(ticks as u32),
             _ => None,
         },
@@ -262,5 +299,8 @@ mod tests {
         // RFC 7587 section 7: Opus is always announced with two channels.
         assert_eq!(Codec::from_rtpmap("opus", 48_000, 1), None);
         assert_eq!(Codec::from_rtpmap("pcmu", 8_000, 0), Some(Codec::Pcmu));
+        // RFC 3551 section 4.5.2: the clock of G.722 is not its sampling rate.
+        assert_eq!(Codec::from_rtpmap("g722", 8_000, 1), Some(Codec::G722));
+        assert_eq!(Codec::from_rtpmap("g722", 16_000, 1), None);
     }
 }

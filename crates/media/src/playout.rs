@@ -80,6 +80,12 @@ impl Playout {
         })
     }
 
+    /// From now on, what the packets are.
+    pub(crate) fn set_payload_types(&mut self, payload_types: &[(u8, Codec)]) {
+        self.payload_types.clear();
+        self.payload_types.extend_from_slice(payload_types);
+    }
+
     pub(crate) fn clock_rate(&self) -> u32 {
         self.clock_rate
     }

@@ -18,7 +18,6 @@ pub(crate) enum Narrow {
     /// 8 kHz, flat to 3.4 kHz (G.711).
     Khz8,
     /// 16 kHz, flat to 7 kHz (G.722).
-    #[cfg_attr(not(test), expect(dead_code, reason = "G.722 is the next step"))]
     Khz16,
 }
 

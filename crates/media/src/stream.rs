@@ -2,6 +2,7 @@
 
 mod incoming;
 mod outgoing;
+mod renegotiation;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
@@ -179,8 +180,10 @@ pub struct MediaStream {
     incoming: Incoming,
     transmits: VecDeque<MediaTransmit>,
     events: VecDeque<MediaEvent>,
-    /// RTP packets sent under SSRCs that collided, and their octets.
+    /// RTP packets sent under SSRCs that we left, and their octets.
     sent_before: (u64, u64),
+    /// Our SSRC was someone else's, too.
+    collided: bool,
     /// When the next report is due.
     report_at: Option<Instant>,
     /// RTP packets that were sent when the last two reports went out (RFC 3550 section 6.4: a
@@ -216,6 +219,7 @@ impl MediaStream {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             sent_before: (0, 0),
+            collided: false,
             report_at: None,
             sent_at_reports: [0; 2],
             heard: None,
@@ -394,11 +398,18 @@ impl MediaStream {
     /// Someone else has our SSRC (RFC 3550 section 8.2): we leave it to him, once. If it comes
     /// again under the new one, our own packets are being looped back to us.
     fn collide(&mut self, now: Instant) {
-        if self.sent_before != (0, 0) || self.outgoing.packets == 0 {
+        if self.collided || self.outgoing.packets == 0 {
             return;
         }
+        self.collided = true;
         self.report(now, true);
-        self.sent_before = (self.outgoing.packets, self.outgoing.octets);
+        self.leave_ssrc();
+    }
+
+    /// Sends under another SSRC from now on.
+    fn leave_ssrc(&mut self) {
+        self.sent_before.0 += self.outgoing.packets;
+        self.sent_before.1 += self.outgoing.octets;
         self.sent_at_reports = [0; 2];
         self.outgoing.change_ssrc(self.rng.next_u32());
     }

@@ -172,7 +172,7 @@ impl Default for Settings {
             prefer: Vec::new(),
             gather_patience: Duration::from_millis(500),
             updated_offer: true,
-            codecs: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],
+            codecs: Codec::ALL.to_vec(),
             answer: AnswerWhen::Asked,
             register: false,
             max_calls: 4,

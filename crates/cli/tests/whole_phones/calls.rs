@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ringtrue_media::Codec;
-use ringtrue_phone::EventKind;
 use ringtrue_phone::event::{CallRole, EndReason, Outcome};
 use ringtrue_phone::settings::{AnswerWhen, IceUse, RingWhen};
+use ringtrue_phone::{EventKind, Settings};
 
 use crate::stage::{Place, Setup, outcome};
 
@@ -292,15 +292,21 @@ fn a_cancel_that_nobody_answers_ends_the_call_for_the_user() {
 /// A phone that speaks G.711 alone, and one that shares no codec.
 #[test]
 fn codecs_of_one_side_only() {
-    let mut stage = Setup {
-        alices: |settings| settings.codecs = vec![Codec::Pcma],
-        ..Setup::default()
+    let alices: [fn(&mut Settings); 2] = [
+        |settings| settings.codecs = vec![Codec::Pcma],
+        |settings| settings.codecs = vec![Codec::G722],
+    ];
+    for alices in alices {
+        let mut stage = Setup {
+            alices,
+            ..Setup::default()
+        }
+        .build();
+        stage.dial();
+        stage.run(8);
+        let (bob, alice) = stage.heard();
+        assert!(bob > 2.5 && alice > 2.5, "{}", stage.story());
     }
-    .build();
-    stage.dial();
-    stage.run(8);
-    let (bob, alice) = stage.heard();
-    assert!(bob > 2.5 && alice > 2.5, "{}", stage.story());
 
     let mut stage = Setup {
         alices: |settings| settings.codecs = vec![Codec::Pcma],

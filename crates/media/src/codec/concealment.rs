@@ -56,7 +56,7 @@ pub(crate) struct After<'a> {
 }
 
 /// What fills the gaps of one stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Concealment {
     scale: usize,
     /// What was heard last, made up or not.
@@ -87,11 +87,14 @@ impl Gap {
 }
 
 /// Sound that leads to the packet after the gap.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bridge {
     samples: [f32; LONGEST_BRIDGE * ROOM],
     length: usize,
     taken: usize,
+    /// What it leads to, as it was seen ahead: a decoder with a memory may see it otherwise when its
+    /// time has come.
+    shore: [f32; SEAM * ROOM],
 }
 
 impl Bridge {
@@ -122,20 +125,24 @@ impl Concealment {
                 samples: [0.0; LONGEST_BRIDGE * ROOM],
                 length: 0,
                 taken: 0,
+                shore: [0.0; SEAM * ROOM],
             },
         }
     }
 
-    /// A packet's sound came: it is remembered, and after a loss that was not bridged its begin is
-    /// blended with the repetition.
+    /// A packet's sound came: it is remembered, and after a loss its begin is blended with what was
+    /// made up.
     pub(crate) fn received(&mut self, sound: &mut [i16]) {
-        if let Some(gap) = self.gap.take()
-            && !self.bridge.crossed()
-        {
+        if let Some(gap) = self.gap.take() {
             let seam = SEAM * self.scale;
-            for (index, sample) in sound.iter_mut().take(seam).enumerate() {
+            let shore = self.bridge.shore;
+            let crossed = self.bridge.crossed();
+            for (index, (sample, seen)) in sound.iter_mut().zip(shore).take(seam).enumerate() {
                 let weight = (index + 1) as f32 / (seam + 1) as f32;
-                let made_up = self.going_on(&gap, index) * self.gain(gap.made + index);
+                let made_up = match crossed {
+                    true => seen,
+                    false => self.going_on(&gap, index) * self.gain(gap.made + index),
+                };
                 *sample = round(f32::from(*sample) * weight + made_up * (1.0 - weight));
             }
         }
@@ -164,6 +171,31 @@ impl Concealment {
             *sample = self.next();
         }
         self.remember(out);
+    }
+
+    /// A copy to guess with how a gap of so many samples sounds; `None` if what comes after it is
+    /// known already, or too far away to be of use.
+    pub(crate) fn guess(&self, distance: usize) -> Option<Concealment> {
+        let near = distance <= LONGEST_BRIDGE * self.scale;
+        let free = self.bridge.length == 0 || self.bridge.crossed();
+        (near && free).then(|| self.clone())
+    }
+
+    /// How the made-up sound would go on.
+    pub(crate) fn beyond<const N: usize>(&self) -> [i16; N] {
+        let Some(gap) = self.gap else {
+            return [0; N];
+        };
+        let bridge = self.bridge.samples.get(..self.bridge.length);
+        let bridge = bridge.unwrap_or_default();
+        let ready = bridge.iter().chain(&self.bridge.shore);
+        let mut ready = ready.skip(self.bridge.taken);
+        std::array::from_fn(|index| {
+            round(match ready.next() {
+                Some(sample) if !bridge.is_empty() => *sample,
+                _ => self.going_on(&gap, index) * self.gain(gap.made + index),
+            })
+        })
     }
 
     /// A gap begins: what the sound before it is like.
@@ -242,6 +274,9 @@ impl Concealment {
         match same {
             Some(shift) => self.bridge_voice(&gap, length, sound, shift),
             None => self.bridge_noise(&gap, length, sound, pitch.likeness >= VOICED),
+        }
+        for (place, sample) in self.bridge.shore.iter_mut().zip(sound) {
+            *place = *sample;
         }
         self.bridge.length = length;
         self.bridge.taken = 0;

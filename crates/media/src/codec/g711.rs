@@ -19,7 +19,7 @@ impl Law {
         match codec {
             Codec::Pcmu => Some(Law::Mu),
             Codec::Pcma => Some(Law::A),
-            Codec::Opus => None,
+            Codec::Opus | Codec::G722 => None,
         }
     }
 

@@ -14,6 +14,9 @@ use crate::telephone_event::KeyReceiver;
 /// The longest RTP packet that is looked at: 120 ms of Opus at its most.
 const LONGEST: usize = 8_192;
 
+/// So many frames of what came before bridge the time until a new timeline begins to play.
+const BRIDGED: u32 = 15;
+
 /// What a received datagram was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
@@ -39,6 +42,9 @@ pub(super) struct Incoming {
     pub(super) octets: u64,
     lost_before: u64,
     counters_before: Counters,
+    /// The playout of another source, or of another clock, that is heard until the new one begins;
+    /// and for how many frames at most.
+    before: Option<(Playout, u32)>,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,30 @@ impl Incoming {
             octets: 0,
             lost_before: 0,
             counters_before: Counters::default(),
+            before: None,
+        }
+    }
+
+    /// From now on these payload types are taken. Those of old that were not given to another
+    /// codec are known still: packets of theirs are on their way (RFC 3264 section 8.3.2).
+    pub(super) fn renegotiate(&mut self, receive: &[(u8, Codec)], telephone_event: Option<u8>) {
+        let old = std::mem::replace(&mut self.payload_types, receive.to_vec());
+        for (payload_type, codec) in old {
+            let taken = self
+                .payload_types
+                .iter()
+                .any(|(known, _)| *known == payload_type);
+            if !taken && telephone_event != Some(payload_type) {
+                self.payload_types.push((payload_type, codec));
+            }
+        }
+        self.telephone_event = telephone_event;
+        if let Some(playout) = self
+            .source
+            .as_mut()
+            .and_then(|source| source.playout.as_mut())
+        {
+            playout.set_payload_types(&self.payload_types);
         }
     }
 
@@ -149,6 +179,7 @@ impl Incoming {
             self.lost_before += before.reception.lost();
             if let Some(playout) = before.playout {
                 self.counters_before = playout.counters();
+                self.before = Some((playout, BRIDGED));
             }
         }
         let clock_rate = codec.map_or(8_000, Codec::clock_rate);
@@ -184,7 +215,10 @@ impl Incoming {
         };
         if let Some(counters) = counters {
             // Another clock, so another timeline (RFC 7160 section 4.1).
-            source.playout = Playout::new(codec, &self.payload_types, counters).ok();
+            let new = Playout::new(codec, &self.payload_types, counters).ok();
+            if let Some(old) = std::mem::replace(&mut source.playout, new) {
+                self.before = Some((old, BRIDGED));
+            }
         }
         if let Some(playout) = &mut source.playout {
             playout.insert(now, packet);
@@ -193,7 +227,17 @@ impl Incoming {
     }
 
     pub(super) fn frame(&mut self, now: Instant) -> Option<[i16; FRAME]> {
-        self.source.as_mut()?.playout.as_mut()?.frame(now)
+        let playout = self
+            .source
+            .as_mut()
+            .and_then(|source| source.playout.as_mut());
+        if let Some(frame) = playout.and_then(|playout| playout.frame(now)) {
+            self.before = None;
+            return Some(frame);
+        }
+        let (before, left) = self.before.as_mut()?;
+        *left = left.checked_sub(1)?;
+        before.frame(now)
     }
 
     /// The source that is heard.

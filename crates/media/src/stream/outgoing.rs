@@ -74,6 +74,20 @@ impl Outgoing {
         self.octets = 0;
     }
 
+    /// Goes on with another codec, payload type or packet time.
+    pub(super) fn change(
+        &mut self,
+        (codec, payload_type): (Codec, u8),
+        fec: bool,
+        ptime: Duration,
+    ) -> Result<(), ::opus::Error> {
+        self.encoder = Encoder::new(codec, fec)?;
+        self.payload_type = payload_type;
+        self.clock_rate = codec.clock_rate();
+        self.ptime = ptime;
+        Ok(())
+    }
+
     /// Takes captured samples and gives the packets that they fill.
     pub(super) fn capture(&mut self, now: Instant, samples: &[i16]) -> Vec<Vec<u8>> {
         let paused = self

@@ -434,6 +434,62 @@ fn the_sender_may_change_its_codec_and_clock() {
 }
 
 #[test]
+fn new_terms_take_effect_without_a_hole_in_the_sound() {
+    let mut pair = Pair::new(Codec::Opus, delay(20));
+    pair.run(Duration::from_secs(3));
+    let order = [Codec::Pcmu, Codec::G722, Codec::Pcma, Codec::Opus];
+    for (n, codec) in order.into_iter().enumerate() {
+        for (index, party) in pair.parties.iter_mut().enumerate() {
+            let cname = party.stream.config().cname.clone();
+            let mut config = StreamConfig::new(codec, "not taken");
+            // The offerer takes both until the answer is there.
+            config.receive = Codec::ALL
+                .map(|codec| (codec.default_payload_type(), codec))
+                .to_vec();
+            config.ptime = Duration::from_millis(if n == 1 { 40 } else { 20 });
+            // The answer arrives a bit later at the offerer.
+            if index == 1 {
+                pair.now += Duration::from_millis(3);
+            }
+            party.stream.renegotiate(pair.now, config).unwrap();
+            assert_eq!(party.stream.config().cname, cname);
+        }
+        pair.run(Duration::from_secs(3));
+        let last = pair.parties[0].sent.iter().rev();
+        let mut sound = last.filter(|packet| !(192..=223).contains(&packet.payload[1]));
+        let payload_type = sound.next().unwrap().payload[1] & 0x7f;
+        assert_eq!(payload_type, codec.default_payload_type());
+    }
+    for (index, hz) in [(0, 440.0), (1, 880.0)] {
+        let report = pair.heard(index, hz);
+        assert!(
+            report.longest_gap_ms <= 10.0 && report.seconds > 14.7,
+            "{report:?}"
+        );
+        let stats = pair.parties[index].stream.stats();
+        assert_eq!(stats.lost, 0, "{stats:?}");
+        // Nothing was forgotten: 15 s, 3 of them in packets of 40 ms.
+        assert!((660..690).contains(&stats.tx_packets), "{stats:?}");
+        assert!((655..690).contains(&stats.rx_packets), "{stats:?}");
+    }
+}
+
+#[test]
+fn packets_under_old_terms_are_still_played() {
+    let (mut stream, now) = receiver();
+    let mut config = stream.config().clone();
+    config.receive = vec![(0, Codec::Pcmu), (8, Codec::Opus)];
+    stream.renegotiate(now, config).unwrap();
+    // 96 is not in the new terms; 8 has another meaning, in which it is no Opus packet.
+    let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
+    let payload = opus.encode(&sound_of(&mut Tone::new(700.0))).unwrap();
+    stream.handle_rtp(now, &rtp(1, 1, 960, 96, &payload));
+    assert_eq!(stream.stats().rx_packets, 1);
+    stream.handle_rtp(now, &rtp(1, 2, 1_920, 8, &[0xff; 160]));
+    assert_eq!(stream.stats().rx_packets, 1);
+}
+
+#[test]
 fn keys_are_reported_in_order() {
     let (mut stream, now) = receiver();
     let mut sequence = 0;

@@ -8,7 +8,6 @@ use ringtrue_sip::sdp::{self, Direction, IceSupport, Negotiated, SessionDescript
 
 use super::offer::{components, stream_config};
 use super::talking::{Media, Subsequent, Talking};
-use super::terms::Terms;
 use super::{Call, Stage};
 use crate::desk::Desk;
 
@@ -85,7 +84,7 @@ impl Call {
         if let (IceSupport::Supported(description), Some(ice)) = (&negotiated.ice, &mut self.ice) {
             ice.handle_updated_remote(now, talking.fork, description);
         }
-        talking.renegotiate(desk, now, answer, negotiated);
+        talking.renegotiate(now, answer, negotiated);
     }
 
     pub(super) fn handle_reinvite_refused(&mut self, desk: &mut Desk, now: Instant) {
@@ -191,17 +190,16 @@ impl Call {
         };
         let dialog = talking.dialog.clone();
         if desk.sip.answer_reinvite(now, &dialog, answer).is_ok() {
-            talking.renegotiate(desk, now, offer, negotiated);
+            talking.renegotiate(now, offer, negotiated);
         }
         None
     }
 }
 
 impl Talking {
-    /// Takes new terms; the stream goes on where codec and payload types stay.
+    /// Takes new terms; the stream goes on under them.
     pub(super) fn renegotiate(
         &mut self,
-        desk: &mut Desk,
         now: Instant,
         last: SessionDescription,
         negotiated: Negotiated,
@@ -210,17 +208,11 @@ impl Talking {
             return;
         };
         let cname = terms.stream.config().cname.clone();
-        let same = stream_config(&negotiated, cname).is_some_and(|config| {
-            let old = terms.stream.config();
-            config.send == old.send
-                && config.receive == old.receive
-                && config.telephone_event == old.telephone_event
-        });
-        if same {
+        if let Some(config) = stream_config(&negotiated, cname)
+            && terms.stream.renegotiate(now, config).is_ok()
+        {
             terms.last = last;
             terms.negotiated = negotiated;
-        } else if let Some(new) = Terms::new(desk, now, last, negotiated) {
-            **terms = new;
         }
     }
 }

@@ -8,7 +8,7 @@ const GUARD: usize = 4;
 const BLEND: f32 = 0.25;
 
 /// A sound that repeats itself after `period` samples.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cycle {
     period: f32,
     /// The sample of phase `k - 1`.

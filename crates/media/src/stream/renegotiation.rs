@@ -1,0 +1,34 @@
+//! New terms in the middle of a stream (RFC 3264 section 8).
+
+use std::time::Instant;
+
+use super::{MediaStream, StreamConfig, StreamError};
+
+impl MediaStream {
+    /// Goes on under new terms: other codecs, payload types or packet times. What is on its way
+    /// under the old ones is still played. The CNAME stays, and so do the figures. When the clock of
+    /// what we send changes, so does our SSRC (RFC 7160 section 4.1).
+    ///
+    /// After an error the old terms hold.
+    pub fn renegotiate(&mut self, now: Instant, config: StreamConfig) -> Result<(), StreamError> {
+        config.check()?;
+        let old = &self.config;
+        let same =
+            config.send == old.send && config.send_fec == old.send_fec && config.ptime == old.ptime;
+        if !same {
+            let other_clock = config.send.0.clock_rate() != old.send.0.clock_rate();
+            if other_clock && self.outgoing.packets > 0 {
+                self.report(now, true);
+                self.leave_ssrc();
+            }
+            self.outgoing
+                .change(config.send, config.send_fec, config.ptime)
+                .map_err(|error| StreamError::Opus(error.to_string()))?;
+        }
+        self.incoming
+            .renegotiate(&config.receive, config.telephone_event);
+        let cname = std::mem::take(&mut self.config.cname);
+        self.config = StreamConfig { cname, ..config };
+        Ok(())
+    }
+}

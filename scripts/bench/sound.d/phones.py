@@ -110,13 +110,13 @@ class Baresip(Phone):
 
     program = "baresip"
     established = b"Call established"
-    CODECS = {"opus": ("opus/48000/2", 48000, 2), "pcmu": ("pcmu/8000/1", 8000, 1)}
+    CODECS = {"opus": ("opus/48000/1", 48000), "pcmu": ("pcmu/8000/1", 8000)}
     # Its recordings are named by the second in which a call began.
     records_every_call = False
 
     def _settings(self, codec, reference, address, port=5060):
-        name, rate, channels = self.CODECS[codec]
-        speech.write(self.directory / "said.wav", reference, rate, channels)
+        name, rate = self.CODECS[codec]
+        speech.write(self.directory / "said.wav", reference, rate)
         # Opus at the bits that Ringtrue has, mono, prepared for loss; all else as Debian ships it.
         (self.directory / "config").write_text(f"""sip_listen {address}:{port}
 call_max_calls 64
@@ -125,8 +125,8 @@ audio_source aufile,{self.directory}/said.wav
 audio_alert aubridge,alert
 ausrc_srate {rate}
 auplay_srate {rate}
-ausrc_channels {channels}
-auplay_channels {channels}
+ausrc_channels 1
+auplay_channels 1
 opus_bitrate 40000
 opus_stereo no
 opus_sprop_stereo no

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::args::{TurnUri, parse_answer, parse_bind, parse_host_port, parse_turn};
+use ringtrue_phone::driver::Gain;
+
+use crate::args::{TurnUri, parse_answer, parse_bind, parse_host_port, parse_ptime, parse_turn};
 use crate::setup::SetupError;
 
 /// What may stand at the top of the file, for every account, and in an `[account.NAME]`.
@@ -66,6 +68,12 @@ pub struct Section {
     pub audio_in: Option<String>,
     /// Where the peer is heard.
     pub audio_out: Option<String>,
+    /// How much sound a packet holds.
+    pub ptime: Option<PacketTime>,
+    /// By how much the microphone is made louder.
+    pub mic_gain: Option<Decibels>,
+    /// By how much the speaker is made louder.
+    pub speaker_gain: Option<Decibels>,
     /// How calls are answered.
     pub answer: Option<Answer>,
     /// How many calls at a time.
@@ -141,6 +149,32 @@ CodecName(ringtrue_media::Codec), |text| {
 text_value!(
     /// How calls are answered.
     Answer(ringtrue_phone::settings::AnswerWhen), parse_answer);
+
+/// How much sound a packet holds, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PacketTime(pub Duration);
+
+impl<'de> Deserialize<'de> for PacketTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ms = u64::deserialize(deserializer)?;
+        let time = parse_ptime(&ms.to_string());
+        time.map(Self)
+            .map_err(|error| de::Error::custom(format!("ptime = {ms}: {error}")))
+    }
+}
+
+/// A loudness in decibels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decibels(pub Gain);
+
+impl<'de> Deserialize<'de> for Decibels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let db = f32::deserialize(deserializer)?;
+        Gain::from_db(db)
+            .map(Self)
+            .ok_or_else(|| de::Error::custom(format!("{db}: expected decibels, -40 to 30")))
+    }
+}
 
 /// An address with or without a port.
 fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
@@ -299,6 +333,9 @@ impl Section {
             codecs: self.codecs.or(other.codecs),
             audio_in: self.audio_in.or(other.audio_in),
             audio_out: self.audio_out.or(other.audio_out),
+            ptime: self.ptime.or(other.ptime),
+            mic_gain: self.mic_gain.or(other.mic_gain),
+            speaker_gain: self.speaker_gain.or(other.speaker_gain),
             answer: self.answer.or(other.answer),
             max_calls: self.max_calls.or(other.max_calls),
         }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use ringtrue_media::audio::{ChangeReason, DeviceKind};
 use ringtrue_phone::driver::DriverEvent;
 use ringtrue_phone::event::{CallRole, MediaDirection, MediaFigures, PathReport};
 use ringtrue_phone::{CallRef, EventKind, PhoneEvent};
@@ -39,6 +40,14 @@ enum Fields<'a> {
     Listening {
         sip: String,
         transport: &'static str,
+    },
+    Muted {
+        on: bool,
+    },
+    Device {
+        kind: &'static str,
+        reason: &'static str,
+        device: Option<&'a str>,
     },
     Registered {
         aor: &'a str,
@@ -192,6 +201,28 @@ pub fn event(clock: &Clock, event: &DriverEvent) -> Option<String> {
             Some(line(clock, *at, "listening", None, fields))
         }
         DriverEvent::Trouble { at, message, .. } => Some(error(clock, *at, message)),
+        DriverEvent::Muted { at, call, on } => Some(line(
+            clock,
+            *at,
+            "muted",
+            Some(call),
+            Fields::Muted { on: *on },
+        )),
+        DriverEvent::Device { at, call, change } => {
+            let fields = Fields::Device {
+                kind: match change.kind {
+                    DeviceKind::Input => "input",
+                    DeviceKind::Output => "output",
+                },
+                reason: match change.reason {
+                    ChangeReason::Lost => "lost",
+                    ChangeReason::Back => "back",
+                    ChangeReason::Default => "default",
+                },
+                device: change.device.as_deref(),
+            };
+            Some(line(clock, *at, "device", call.as_ref(), fields))
+        }
         DriverEvent::Phone(event) => phone_event(clock, event),
     }
 }

@@ -1,5 +1,6 @@
 //! One run of `call` or `listen`: the driver, the user, and what is printed in between.
 
+use std::io::IsTerminal;
 use std::time::Instant;
 
 use ringtrue_phone::driver::{self, Command, DriverConfig, DriverEvent};
@@ -101,7 +102,7 @@ impl<'a> Session<'a> {
                 return (Status::Unexpected, false);
             }
         };
-        let mut keyboard = session.asks.then(keyboard);
+        let mut keyboard = (session.asks || at_the_keyboard()).then(keyboard);
         let mut pipe_open = true;
         let closed = printer.closed();
         tokio::pin!(closed);
@@ -221,7 +222,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A line from the keyboard: an answer while it rings, else `h` to hang up.
+    /// A line from the keyboard: an answer while it rings, else `h` to hang up, `m` to turn the
+    /// microphone off or on.
     fn handle_line(&mut self, line: &str) {
         let line = line.trim().to_ascii_lowercase();
         self.asked = false;
@@ -239,12 +241,14 @@ impl<'a> Session<'a> {
                 }
                 _ => self.ask(),
             },
-            None if line == "h" => {
-                if let Some(call) = self.talking.first().copied() {
-                    self.order(Command::HangUp(call));
+            None => {
+                let call = self.talking.first().copied();
+                match (line.as_str(), call) {
+                    ("h", Some(call)) => self.order(Command::HangUp(call)),
+                    ("m", Some(call)) => self.order(Command::ToggleMute(call)),
+                    _ => {}
                 }
             }
-            None => {}
         }
     }
 
@@ -303,6 +307,14 @@ impl Signals {
             _ = self.hang_up.recv() => {}
         }
     }
+}
+
+/// Whether somebody may type to this program. One in the background that reads from its terminal
+/// would be stopped.
+fn at_the_keyboard() -> bool {
+    let stdin = std::io::stdin();
+    stdin.is_terminal()
+        && rustix::termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
 /// Reads lines from the terminal on a thread, which nobody waits for in the end.

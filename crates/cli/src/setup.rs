@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ringtrue_media::audio::{AudioError, AudioInput, AudioOutput};
 use ringtrue_phone::Settings;
-use ringtrue_phone::driver::{BindAddress, DriverConfig, Sound, TlsIdentity};
+use ringtrue_phone::driver::{BindAddress, DriverConfig, Gain, Sound, TlsIdentity};
 use ringtrue_phone::settings::{AnswerWhen, IceUse, Login, RingWhen, TurnServer};
 
 use crate::args::{CallArgs, ListenArgs, PhoneArgs, TurnUri};
-use crate::file::{Ice, Ring, Section, SettingsFile};
+use crate::file::{Decibels, Ice, Ring, Section, SettingsFile};
 
 /// SIP's own port (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
@@ -223,6 +223,10 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
         gather_patience: span(&section.gather_patience, unsaid.gather_patience),
         updated_offer: section.updated_offer.unwrap_or(unsaid.updated_offer),
         codecs,
+        ptime: args
+            .ptime
+            .or(section.ptime.map(|time| time.0))
+            .unwrap_or(unsaid.ptime),
         duration: args.duration,
         ..unsaid
     })
@@ -365,7 +369,15 @@ fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
         (None, Some(text)) => AudioOutput::parse(text)?,
         (None, None) => AudioOutput::Device(None),
     };
-    Ok(Sound { input, output })
+    let gain = |option: Option<Gain>, setting: Option<Decibels>| {
+        option.or(setting.map(|db| db.0)).unwrap_or(Gain::NONE)
+    };
+    Ok(Sound {
+        input,
+        output,
+        mic_gain: gain(args.mic_gain, section.mic_gain),
+        speaker_gain: gain(args.speaker_gain, section.speaker_gain),
+    })
 }
 
 /// `sip:USER@HOST`, from the environment and the system.

@@ -1,5 +1,6 @@
 //! The story of a call, line by line, for people.
 
+use ringtrue_media::audio::{ChangeReason, DeviceChange, DeviceKind};
 use ringtrue_phone::driver::DriverEvent;
 use ringtrue_phone::event::{
     CallRole, EndReason, EndedBy, MediaDirection, MediaFigures, PathFailure, PathReport,
@@ -16,7 +17,29 @@ pub fn line(event: &DriverEvent) -> Option<String> {
             if *tls { " by TLS" } else { "" }
         )),
         DriverEvent::Trouble { message, .. } => Some(for_screen(&format!("Trouble: {message}"))),
+        DriverEvent::Muted { on: true, .. } => {
+            Some("Your microphone is off. Enter m to turn it on again.".to_owned())
+        }
+        DriverEvent::Muted { on: false, .. } => Some("Your microphone is on again.".to_owned()),
+        DriverEvent::Device { change, .. } => Some(for_screen(&device(change))),
         DriverEvent::Phone(event) => phone_line(event).map(|text| for_screen(&text)),
+    }
+}
+
+fn device(change: &DeviceChange) -> String {
+    let what = match change.kind {
+        DeviceKind::Input => "microphone",
+        DeviceKind::Output => "speaker",
+    };
+    match (change.reason, &change.device) {
+        (_, None) => format!("The {what} is gone, and there is no other."),
+        (ChangeReason::Lost, Some(device)) => {
+            format!("The {what} is gone; {device} has taken over.")
+        }
+        (ChangeReason::Back, Some(device)) => format!("The {what} is back: {device}."),
+        (ChangeReason::Default, Some(device)) => {
+            format!("The system's {what} is {device} now, and the call's too.")
+        }
     }
 }
 

@@ -254,6 +254,7 @@ impl VirtualPhone {
             self.spoken += frame.len() as u64;
             self.microphone = Some((call, at + FRAME_TIME));
             self.phone.handle_captured(now, call, &frame);
+            self.phone.handle_playback(now, call);
         }
     }
 }

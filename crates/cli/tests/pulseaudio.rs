@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use common::Place;
 use ringtrue_media::audio::{AudioInput, AudioOutput, Source, Tone};
-use ringtrue_media::{FRAME, FRAME_TIME, tone};
+use ringtrue_media::{FRAME, tone};
 
 const SINKS: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
@@ -134,13 +134,13 @@ fn play(sink: &str, hz: f64, over: &Arc<AtomicBool>) -> JoinHandle<()> {
     let over = Arc::clone(over);
     std::thread::spawn(move || {
         let mut tone = Tone::new(hz);
-        let mut due = Instant::now();
         while !over.load(Ordering::Relaxed) {
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            due += FRAME_TIME;
-            let mut frame = [0; FRAME];
-            tone.read(&mut frame);
-            speaker.write(&frame).unwrap();
+            while speaker.wants_frame() == Some(true) {
+                let mut frame = [0; FRAME];
+                tone.read(&mut frame);
+                speaker.write(&frame).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     })
 }
@@ -151,13 +151,14 @@ fn record(source: &str) -> JoinHandle<Vec<i16>> {
     let mut microphone = AudioInput::parse(source).unwrap().open().unwrap();
     std::thread::spawn(move || {
         let mut heard = Vec::new();
-        let mut due = Instant::now();
-        for _ in 0..1_300 {
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            due += FRAME_TIME;
+        let end = Instant::now() + Duration::from_secs(13);
+        while Instant::now() < end {
             let mut frame = [0; FRAME];
-            microphone.read(&mut frame);
-            heard.extend(frame);
+            while microphone.has_frame() == Some(true) {
+                microphone.read(&mut frame);
+                heard.extend(frame);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         heard
     })

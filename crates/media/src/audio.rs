@@ -1,5 +1,7 @@
 //! Where sound comes from and where it goes: tones, silence, WAV files and sound devices.
 
+mod bell;
+mod change;
 mod rate;
 #[cfg(feature = "sound")]
 mod sound;
@@ -10,6 +12,8 @@ use std::path::PathBuf;
 
 use crate::FRAME;
 
+pub use self::bell::Bell;
+pub use self::change::{ChangeReason, DeviceChange, OnChange};
 #[cfg(feature = "sound")]
 pub use self::sound::{CaptureDevice, PlaybackDevice};
 pub use self::tone::Tone;
@@ -20,12 +24,29 @@ pub trait Source: Send {
     /// Fills the frame and says whether there was sound to fill it with: `false` after the end,
     /// when the frame is silence.
     fn read(&mut self, frame: &mut [i16; FRAME]) -> bool;
+
+    /// Whether a frame is there, for a source with a clock of its own, whose bell tells when one
+    /// comes; `None`: there is a frame whenever it is asked for.
+    fn has_frame(&mut self) -> Option<bool> {
+        None
+    }
 }
 
 /// Something that takes sound, a frame of 10 ms at a time.
 pub trait Sink: Send {
     /// Takes a frame.
     fn write(&mut self, frame: &[i16; FRAME]) -> Result<(), AudioError>;
+
+    /// Whether a frame is wanted, for a sink with a clock of its own, whose bell tells when one is;
+    /// `None`: it takes whatever comes.
+    fn wants_frame(&mut self) -> Option<bool> {
+        None
+    }
+
+    /// From now on the sound is to last so much longer than it would (above 1) or shorter, by some
+    /// tenths of a percent, which nobody hears: so the writer's clock and the sink's are kept
+    /// together. Only sinks with a clock of their own do it.
+    fn stretch(&mut self, _relative: f64) {}
 
     /// Ends it in order: a file gets its final size. Dropping does the same, without a word about
     /// failures.
@@ -121,13 +142,23 @@ impl AudioInput {
         })
     }
 
-    /// Opens it.
+    /// Opens it, for an owner that looks by itself whether a device has a frame.
     pub fn open(&self) -> Result<Box<dyn Source>, AudioError> {
+        self.open_with(&Bell::silent(), Box::new(|_| ()))
+    }
+
+    /// Opens it. A device's bell tells that a frame is there, and `on_change` that another device
+    /// took over.
+    pub fn open_with(
+        &self,
+        bell: &Bell,
+        on_change: OnChange,
+    ) -> Result<Box<dyn Source>, AudioError> {
         Ok(match self {
             AudioInput::Tone(hz) => Box::new(Tone::new(*hz)),
             AudioInput::Silence => Box::new(Silence),
             AudioInput::Wav(path) => Box::new(WavSource::open(path)?),
-            AudioInput::Device(name) => open_capture(name.as_deref())?,
+            AudioInput::Device(name) => open_capture(name.as_deref(), bell, on_change)?,
         })
     }
 }
@@ -148,12 +179,19 @@ impl AudioOutput {
         })
     }
 
-    /// Opens it; a file is created (and an old one of that name replaced).
+    /// Opens it, for an owner that looks by itself whether a device wants a frame; a file is created
+    /// (and an old one of that name replaced).
     pub fn open(&self) -> Result<Box<dyn Sink>, AudioError> {
+        self.open_with(&Bell::silent(), Box::new(|_| ()))
+    }
+
+    /// Opens it. A device's bell tells that a frame is wanted, and `on_change` that another device
+    /// took over.
+    pub fn open_with(&self, bell: &Bell, on_change: OnChange) -> Result<Box<dyn Sink>, AudioError> {
         Ok(match self {
             AudioOutput::Null => Box::new(NullSink),
             AudioOutput::Wav(path) => Box::new(WavSink::create(path)?),
-            AudioOutput::Device(name) => open_playback(name.as_deref())?,
+            AudioOutput::Device(name) => open_playback(name.as_deref(), bell, on_change)?,
         })
     }
 }
@@ -221,22 +259,30 @@ pub fn devices() -> Result<Vec<DeviceInfo>, AudioError> {
 const WITHOUT_SOUND: &str = "this build of Ringtrue has no sound devices";
 
 #[cfg(feature = "sound")]
-fn open_capture(name: Option<&str>) -> Result<Box<dyn Source>, AudioError> {
-    Ok(Box::new(CaptureDevice::open(name)?))
+fn open_capture(
+    name: Option<&str>,
+    bell: &Bell,
+    on_change: OnChange,
+) -> Result<Box<dyn Source>, AudioError> {
+    Ok(Box::new(CaptureDevice::open(name, bell, on_change)?))
 }
 
 #[cfg(feature = "sound")]
-fn open_playback(name: Option<&str>) -> Result<Box<dyn Sink>, AudioError> {
-    Ok(Box::new(PlaybackDevice::open(name)?))
+fn open_playback(
+    name: Option<&str>,
+    bell: &Bell,
+    on_change: OnChange,
+) -> Result<Box<dyn Sink>, AudioError> {
+    Ok(Box::new(PlaybackDevice::open(name, bell, on_change)?))
 }
 
 #[cfg(not(feature = "sound"))]
-fn open_capture(_name: Option<&str>) -> Result<Box<dyn Source>, AudioError> {
+fn open_capture(_: Option<&str>, _: &Bell, _: OnChange) -> Result<Box<dyn Source>, AudioError> {
     Err(AudioError::Input(WITHOUT_SOUND.into()))
 }
 
 #[cfg(not(feature = "sound"))]
-fn open_playback(_name: Option<&str>) -> Result<Box<dyn Sink>, AudioError> {
+fn open_playback(_: Option<&str>, _: &Bell, _: OnChange) -> Result<Box<dyn Sink>, AudioError> {
     Err(AudioError::Output(WITHOUT_SOUND.into()))
 }
 

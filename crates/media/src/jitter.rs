@@ -139,6 +139,14 @@ impl JitterBuffer {
         self.look_ahead = by;
     }
 
+    /// By how much the playout is later than it aims at, in the last ticks at their tightest, in
+    /// nanoseconds.
+    pub(crate) fn surplus(&self) -> Option<i64> {
+        let timeline = self.timeline.as_ref()?;
+        let offsets = &timeline.playing.as_ref()?.offsets;
+        Some(offsets.iter().min()? - self.mark(timeline))
+    }
+
     /// A packet came.
     pub fn insert(&mut self, now: Instant, packet: Packet) -> Inserted {
         let Some(timeline) = &self.timeline else {

@@ -60,7 +60,7 @@ pub mod tone;
 
 pub use codec::{Codec, UnknownCodec};
 pub use stream::{
-    Channel, MediaEvent, MediaStream, MediaTransmit, StreamConfig, StreamError, StreamStats,
+    Channel, MediaEvent, MediaStream, MediaTransmit, PTIMES, StreamConfig, StreamError, StreamStats,
 };
 
 /// Samples a second of the inner sound format.

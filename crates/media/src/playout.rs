@@ -14,6 +14,10 @@ const LONGEST_CONCEALMENT: u32 = 10;
 const FADING: u32 = 5;
 /// So often a stretch that does not fit is put off; then it is made all the same.
 const PATIENCE: u32 = 20;
+/// A millisecond too much is played faster by this share, so that it is gone in seconds,
+const PACE: f64 = 0.000_5;
+/// and no sound by more: 0.3 % are 5 cents.
+const MOST_PACE: f64 = 0.003;
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.
 const STEPS: usize = 64;
 
@@ -125,6 +129,16 @@ impl Playout {
             *place = sample;
         }
         Some(frame)
+    }
+
+    /// How much longer than it is the sound should last now (above 1), or shorter, for the playout
+    /// to come to where the jitter buffer wants it: so little that nobody hears it. Clocks that
+    /// drift apart are kept together by it, where the speaker can do it.
+    pub(crate) fn pace(&self) -> f64 {
+        let Some(surplus) = self.buffer.surplus() else {
+            return 1.0;
+        };
+        1.0 - (surplus as f64 / 1e6 * PACE).clamp(-MOST_PACE, MOST_PACE)
     }
 
     /// Stretches or shortens the sound as the jitter buffer wants it.

@@ -150,8 +150,8 @@ pub struct StreamStats {
 
 /// How much sound a packet holds when nothing else is agreed (RFC 3551 section 4.2).
 const PTIME: Duration = Duration::from_millis(20);
-/// What it may be: whole frames, of lengths that Opus has.
-const PTIMES: [Duration; 4] = [
+/// What a packet may hold: whole frames, of lengths that Opus has.
+pub const PTIMES: [Duration; 4] = [
     Duration::from_millis(10),
     PTIME,
     Duration::from_millis(40),
@@ -353,6 +353,14 @@ impl MediaStream {
     /// before anything came (and while the first packets are held against jitter): play silence.
     pub fn playout(&mut self, now: Instant) -> Option<[i16; FRAME]> {
         self.incoming.frame(now)
+    }
+
+    /// How much longer the sound of the last [`playout`](Self::playout) should last (above 1), or
+    /// shorter, than it does: by up to 0.3 %, if the owner's speaker can do that. So the playout comes
+    /// to where it should be, and follows a peer whose clock is not ours, without a seam. Where it is
+    /// not done, stretches of sound are left out or repeated now and then.
+    pub fn pace(&self) -> f64 {
+        self.incoming.pace()
     }
 
     /// The figures so far.

@@ -143,17 +143,22 @@ pub enum Output {
         kind: RecordKind,
     },
     /// Open microphone and speaker for a call: from now on call
-    /// [`Phone::handle_captured`](crate::Phone::handle_captured) every 10 ms.
+    /// [`Phone::handle_captured`](crate::Phone::handle_captured) for every 10 ms that the
+    /// microphone gives, and [`Phone::handle_playback`](crate::Phone::handle_playback) whenever the
+    /// speaker wants 10 ms; their clocks need not be the same.
     OpenSound {
         /// The call.
         call: CallKey,
     },
-    /// Play a frame: one every 10 ms while the call is answered.
+    /// Play a frame: the answer to [`Phone::handle_playback`](crate::Phone::handle_playback).
     Play {
         /// The call.
         call: CallKey,
         /// The sound.
         frame: Box<Frame>,
+        /// How much longer it should last (above 1) or shorter, by tenths of a percent, if the
+        /// speaker can do that ([`MediaStream::pace`](ringtrue_media::MediaStream::pace)).
+        pace: f64,
     },
     /// Close microphone and speaker of a call.
     CloseSound {

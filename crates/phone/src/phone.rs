@@ -464,6 +464,12 @@ impl Phone {
         });
     }
 
+    /// A call's speaker wants the next 10 ms: an answered call gives them by [`Output::Play`], any
+    /// other gives nothing.
+    pub fn handle_playback(&mut self, now: Instant, call: CallKey) {
+        self.with_call(now, call, |call, desk| call.handle_playback(desk, now));
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.desk.sip.handle_timeout(now);

@@ -136,6 +136,9 @@ pub struct Settings {
     pub updated_offer: bool,
     /// The codecs, the preferred one first.
     pub codecs: Vec<Codec>,
+    /// How much sound a packet holds, to us and from us where the peer does not say what it wants:
+    /// 10, 20, 40 or 60 ms.
+    pub ptime: Duration,
     /// What an incoming call is answered with.
     pub answer: AnswerWhen,
     /// Whether to register.
@@ -173,6 +176,7 @@ impl Default for Settings {
             gather_patience: Duration::from_millis(500),
             updated_offer: true,
             codecs: Codec::ALL.to_vec(),
+            ptime: Duration::from_millis(20),
             answer: AnswerWhen::Asked,
             register: false,
             max_calls: 4,

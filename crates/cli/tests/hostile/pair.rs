@@ -201,6 +201,7 @@ impl Pair {
             for side in [ALICE, BOB] {
                 for call in self.accounts[side].sound.clone() {
                     self.phones[side].handle_captured(self.now, call, &[3000; FRAME]);
+                    self.phones[side].handle_playback(self.now, call);
                 }
                 self.drain(side);
             }

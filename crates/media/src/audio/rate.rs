@@ -12,10 +12,10 @@ use rubato::{
 
 /// Rates that are believed.
 const RATES: std::ops::RangeInclusive<u32> = 4_000..=768_000;
-/// The ratio may be trimmed by this much, to follow a sound card's clock.
-const MOST_TRIM: f64 = 1.02;
+/// The ratio may be trimmed by this much, so that sound is played a little faster or slower.
+const MOST_TRIM: f64 = 1.01;
 /// Taps of the anti-aliasing filter: about 1.3 ms of delay at 48 kHz.
-const TAPS: usize = 128;
+pub(crate) const TAPS: usize = 128;
 
 /// Converts a stream of mono samples from one rate to another; equal rates too, since the ratio
 /// can be trimmed.
@@ -37,15 +37,21 @@ impl Converter {
                 output: Vec::new(),
             });
         }
-        Converter::adjustable(from, to, piece)
+        Converter::adjustable(from, to, piece, TAPS)
     }
 
-    /// One whose ratio can be trimmed, also if the rates are equal.
-    pub(crate) fn adjustable(from: u32, to: u32, piece: usize) -> Result<Converter, String> {
+    /// One whose ratio can be trimmed, also if the rates are equal: then few taps will do, for there
+    /// is next to nothing to keep from folding back.
+    pub(crate) fn adjustable(
+        from: u32,
+        to: u32,
+        piece: usize,
+        taps: usize,
+    ) -> Result<Converter, String> {
         if !RATES.contains(&from) || !RATES.contains(&to) {
             return Err(format!("a sample rate of {from} Hz is not supported"));
         }
-        let parameters = SincInterpolationParameters::new(TAPS, WindowFunction::BlackmanHarris2)
+        let parameters = SincInterpolationParameters::new(taps, WindowFunction::BlackmanHarris2)
             .oversampling_factor(256)
             .interpolation(SincInterpolationType::Linear);
         let ratio = f64::from(to) / f64::from(from);
@@ -60,7 +66,7 @@ impl Converter {
         })
     }
 
-    /// Makes the output longer (`relative` above 1) or shorter, by up to 2 %.
+    /// Makes the output longer (`relative` above 1) or shorter, by up to 1 %.
     #[cfg(feature = "sound")]
     pub(crate) fn trim(&mut self, relative: f64) {
         if let Some(resampler) = &mut self.resampler {

@@ -1,30 +1,32 @@
 //! Sound devices, by cpal.
 //!
 //! The sound system calls back on threads of its own; these callbacks only move samples between
-//! the device and a lock-free ring, and neither allocate nor wait. The other end of the ring is
-//! read or written every 10 ms by the owner, whose clock is not the device's: a [`Level`] watches
-//! how full the ring is and trims the resampling by parts of a percent, so that it neither runs
-//! dry nor over.
+//! the device and a lock-free ring, and neither allocate nor lock nor wait. The other end of the
+//! ring is the owner's, who moves a frame when a [`Bell`] tells that the device has one or wants one:
+//! so sound comes and goes by the clocks of the devices, and no timer adds to its delay. A thread
+//! for each device keeps it open, and finds another one when it goes.
 
 mod capture;
 #[cfg(unix)]
 mod cookie;
+mod health;
+mod keeper;
 mod playback;
+mod reserve;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{
-    BufferSize, Device, ErrorKind, Host, SampleFormat, Stream, StreamConfig, SupportedStreamConfig,
-};
+use cpal::{BufferSize, Device, Host, SampleFormat, Stream, StreamConfig, SupportedStreamConfig};
 
-use super::{AudioError, DeviceInfo, DeviceKind};
+use super::{AudioError, Bell, DeviceInfo, DeviceKind};
 use crate::SAMPLE_RATE;
 
 pub use self::capture::CaptureDevice;
 pub use self::playback::PlaybackDevice;
+
+use self::health::Health;
 
 /// The sound system that is asked first, where it runs: it shares devices, and its latency is a
 /// sixth of what ALSA's default gives.
@@ -32,10 +34,6 @@ const PREFERRED: &str = "PulseAudio";
 /// ALSA's plug-ins that a person may want: the default, and the ways to a sound server. (`null` is
 /// not among them: no clock paces it.)
 const USUAL_PLUGINS: [&str; 3] = ["default", "pulse", "pipewire"];
-/// The buffers that are asked for. A sound server on a busy host throws captured sound away when
-/// nobody takes it within one period; it plays out of two.
-const CAPTURE_PERIOD_MS: u32 = 20;
-const PLAYBACK_PERIOD_MS: u32 = 15;
 /// A device that takes longer to open is given up.
 const OPENING: Duration = Duration::from_secs(2);
 /// So long a device may take to say that it cannot start; some start only when they have sound.
@@ -143,14 +141,28 @@ fn name(device: &Device) -> Option<String> {
     Some(device.description().ok()?.name().to_owned())
 }
 
-/// The device of this name: an id (also with its sound system before a colon, as `alsa:hw:0,0`) or
-/// what a person reads; without a name the default one.
-fn find(wanted: Option<&str>, kind: DeviceKind) -> Result<Device, String> {
+/// The id with its sound system before a colon, as `alsa:hw:0,0`.
+fn full_id(device: &Device) -> Option<String> {
+    Some(device.id().ok()?.to_string())
+}
+
+/// Whether a person may mean this device by that: by its id, with or without its sound system, or
+/// by its name.
+fn is_called(device: &Device, wanted: &str) -> bool {
+    has_id(device, wanted) || name(device).as_deref() == Some(wanted)
+}
+
+fn has_id(device: &Device, wanted: &str) -> bool {
+    id(device).as_deref() == Some(wanted)
+        || full_id(device).is_some_and(|full| full.eq_ignore_ascii_case(wanted))
+}
+
+/// The device of this name, an id rather than what a person reads; without a name the default one.
+fn find(hosts: &[Host], wanted: Option<&str>, kind: DeviceKind) -> Result<Device, String> {
     let (article, what) = match kind {
         DeviceKind::Input => ("a microphone", "input"),
         DeviceKind::Output => ("a speaker", "output"),
     };
-    let hosts = hosts();
     let Some(wanted) = wanted else {
         // ALSA always has a default device, be it only by name.
         let mut found = hosts
@@ -161,32 +173,20 @@ fn find(wanted: Option<&str>, kind: DeviceKind) -> Result<Device, String> {
             .next()
             .ok_or_else(|| format!("there is no sound device to use as {article}"));
     };
-    let (mut by_id, mut by_name) = (None, None);
-    for device in hosts
+    let mut by_name = None;
+    let devices = hosts
         .iter()
         .filter_map(|host| host.devices().ok())
-        .flatten()
-    {
-        let fits = match kind {
-            DeviceKind::Input => device.supports_input(),
-            DeviceKind::Output => device.supports_output(),
-        };
-        let full = device
-            .id()
-            .ok()
-            .map(|id| id.to_string().to_ascii_lowercase());
-        if !fits {
-            continue;
+        .flatten();
+    for device in devices.filter(|device| supports(device, kind)) {
+        if has_id(&device, wanted) {
+            return Ok(device);
         }
-        if id(&device).as_deref() == Some(wanted) || full == Some(wanted.to_ascii_lowercase()) {
-            by_id.get_or_insert(device);
-        } else if name(&device).as_deref() == Some(wanted) {
+        if is_called(&device, wanted) {
             by_name.get_or_insert(device);
         }
     }
-    by_id
-        .or(by_name)
-        .ok_or_else(|| format!("there is no sound device \"{wanted}\" for {what}"))
+    by_name.ok_or_else(|| format!("there is no sound device \"{wanted}\" for {what}"))
 }
 
 /// How a device is opened.
@@ -198,7 +198,7 @@ struct Format {
 
 /// The formats to try, the best one first: 48 kHz, few channels, a small fixed buffer; then what
 /// the device itself proposes.
-fn formats(device: &Device, kind: DeviceKind) -> Result<Vec<Format>, String> {
+fn formats(device: &Device, kind: DeviceKind, period: Duration) -> Result<Vec<Format>, String> {
     let ranges: Vec<_> = match kind {
         DeviceKind::Input => device.supported_input_configs().map(Iterator::collect),
         DeviceKind::Output => device.supported_output_configs().map(Iterator::collect),
@@ -210,10 +210,6 @@ fn formats(device: &Device, kind: DeviceKind) -> Result<Vec<Format>, String> {
         .filter_map(|range| range.try_with_sample_rate(SAMPLE_RATE))
         .filter(|config| preference(config.sample_format()).is_some())
         .min_by_key(|config| (config.channels(), preference(config.sample_format())));
-    let period_ms = match kind {
-        DeviceKind::Input => CAPTURE_PERIOD_MS,
-        DeviceKind::Output => PLAYBACK_PERIOD_MS,
-    };
     let mut formats = Vec::new();
     if best.is_none() {
         proposed.as_ref().map_err(String::clone)?;
@@ -221,7 +217,7 @@ fn formats(device: &Device, kind: DeviceKind) -> Result<Vec<Format>, String> {
     for supported in best.into_iter().chain(proposed.ok()) {
         let mut config = supported.config();
         for buffer_size in [
-            BufferSize::Fixed(config.sample_rate * period_ms / 1_000),
+            BufferSize::Fixed((f64::from(config.sample_rate) * period.as_secs_f64()) as u32),
             BufferSize::Default,
         ] {
             config.buffer_size = buffer_size;
@@ -234,31 +230,15 @@ fn formats(device: &Device, kind: DeviceKind) -> Result<Vec<Format>, String> {
     Ok(formats)
 }
 
-/// Tries each format of a device; an error says why the last one was refused.
-fn open<T>(
-    device: &Device,
-    kind: DeviceKind,
-    start: impl Fn(Format) -> Result<T, String>,
-) -> Result<T, String> {
-    let mut reason = "it offers no format that is understood".to_owned();
-    for format in formats(device, kind)? {
-        match start(format) {
-            Ok(started) => return Ok(started),
-            Err(error) => reason = error,
-        }
-    }
-    Err(reason)
-}
-
 /// Starts a stream, on a thread of its own: PulseAudio lets a recording wait for its first sound,
 /// which takes two seconds on the monitor of an idle sink.
-fn play(stream: &Arc<Stream>, lost: &Lost) -> Result<(), String> {
-    let (starting, lost) = (Arc::clone(stream), lost.clone());
+fn play(stream: &Arc<Stream>, health: &Arc<Health>) -> Result<(), String> {
+    let (starting, health) = (Arc::clone(stream), Arc::clone(health));
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let started = starting.play().map_err(reason);
         if started.is_err() {
-            lost.0.store(true, Ordering::Relaxed);
+            health.lose();
         }
         let _ = tell.send(started);
     });
@@ -279,71 +259,6 @@ fn preference(format: SampleFormat) -> Option<u8> {
 /// cpal's reason as a part of our sentence.
 fn reason(error: cpal::Error) -> String {
     error.to_string().trim_end_matches('.').to_owned()
-}
-
-/// Whether the device is still there: set by the error callback.
-#[derive(Clone, Debug, Default)]
-struct Lost(Arc<AtomicBool>);
-
-impl Lost {
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// What the device's error callback does.
-    fn watcher(&self) -> impl FnMut(cpal::Error) + Send + 'static {
-        let lost = self.0.clone();
-        move |error| {
-            // An overrun is heard, but not the end.
-            let passing = matches!(
-                error.kind(),
-                ErrorKind::Xrun | ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied
-            );
-            tracing::debug!(%error, passing, "sound device");
-            if !passing {
-                lost.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// Steers the ratio of a resampler so that a ring keeps its level.
-#[derive(Debug)]
-struct Level {
-    /// The wanted level in samples.
-    target: f64,
-    smoothed: Option<f64>,
-}
-
-/// The weight of one reading: readings come every 10 ms and jump by a whole device period.
-const SMOOTHING: f64 = 1.0 / 100.0;
-/// A level off by its whole target trims by this,
-const GAIN: f64 = 0.005;
-/// and nothing trims more: 0.4 % are 7 cents.
-const MOST: f64 = 0.004;
-
-impl Level {
-    fn new(target: f64) -> Level {
-        Level {
-            target,
-            smoothed: None,
-        }
-    }
-
-    /// Takes a reading and says by how much the level should rise (above 1) or fall.
-    fn correct(&mut self, level: usize) -> f64 {
-        let level = level as f64;
-        let smoothed = self
-            .smoothed
-            .map_or(level, |old| old + (level - old) * SMOOTHING);
-        self.smoothed = Some(smoothed);
-        1.0 + ((self.target - smoothed) / self.target * GAIN).clamp(-MOST, MOST)
-    }
-
-    /// The level jumped, and is the wanted one again.
-    fn reset(&mut self) {
-        self.smoothed = None;
-    }
 }
 
 #[cfg(test)]

@@ -240,6 +240,10 @@ impl Incoming {
         before.frame(now)
     }
 
+    pub(super) fn pace(&self) -> f64 {
+        self.playout().map_or(1.0, Playout::pace)
+    }
+
     /// The source that is heard.
     pub(super) fn ssrc(&self) -> Option<u32> {
         self.source.as_ref().map(|source| source.ssrc)

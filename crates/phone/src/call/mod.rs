@@ -363,6 +363,19 @@ impl Call {
         }
     }
 
+    /// The speaker wants a frame. Before the answer there is none: the peer is not heard yet.
+    pub(crate) fn handle_playback(&mut self, desk: &mut Desk, now: Instant) {
+        if let Stage::Talking(talking) = &mut self.stage
+            && let Some((frame, pace)) = talking.playout(now)
+        {
+            desk.out(Output::Play {
+                call: self.key,
+                frame: Box::new(frame),
+                pace,
+            });
+        }
+    }
+
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk, now: Instant) {
         match &mut self.stage {
             Stage::GatheringToInvite { gathering, .. }

@@ -1,11 +1,12 @@
 //! Our side of offer and answer: what a call says about its media.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ringtrue_ice::{
     CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
 };
-use ringtrue_media::{Codec, StreamConfig};
+use ringtrue_media::{Codec, PTIMES, StreamConfig};
 use ringtrue_sip::sdp::{Direction, LocalMedia, Negotiated, RtpCodec};
 
 use crate::desk::Desk;
@@ -58,7 +59,7 @@ impl Session {
             codecs: offered(&desk.settings.codecs),
             direction,
             rtcp_mux: true,
-            ptime: Some(20),
+            ptime: Some(desk.settings.ptime.as_millis() as u32),
         }
     }
 
@@ -142,8 +143,14 @@ fn codec_of(codec: &RtpCodec) -> Option<Codec> {
     Codec::from_rtpmap(&codec.name, codec.clock_rate, codec.channels)
 }
 
-/// The stream that an agreement asks for; `None` when it names no codec that we speak.
-pub(super) fn stream_config(negotiated: &Negotiated, cname: String) -> Option<StreamConfig> {
+/// The stream that an agreement asks for; `None` when it names no codec that we speak. A packet
+/// holds as much sound as the peer wants (RFC 8866 section 6.4), if it is among what we can send, or
+/// else `ptime`.
+pub(super) fn stream_config(
+    negotiated: &Negotiated,
+    ptime: Duration,
+    cname: String,
+) -> Option<StreamConfig> {
     let (first, codec) = negotiated
         .codecs
         .iter()
@@ -163,6 +170,11 @@ pub(super) fn stream_config(negotiated: &Negotiated, cname: String) -> Option<St
         telephone_event: negotiated.telephone_event,
         rtcp_mux: negotiated.rtcp_mux,
         send_fec: !refuses_fec,
+        ptime: negotiated
+            .ptime
+            .map(|ms| Duration::from_millis(ms.into()))
+            .filter(|wanted| PTIMES.contains(wanted))
+            .unwrap_or(ptime),
         ..StreamConfig::new(codec, cname)
     })
 }

@@ -207,8 +207,8 @@ impl Talking {
         let Media::Agreed(terms) = &mut self.media else {
             return;
         };
-        let cname = terms.stream.config().cname.clone();
-        if let Some(config) = stream_config(&negotiated, cname)
+        let old = terms.stream.config();
+        if let Some(config) = stream_config(&negotiated, old.ptime, old.cname.clone())
             && terms.stream.renegotiate(now, config).is_ok()
         {
             terms.last = last;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, Path, PathProof, Ring};
-use ringtrue_media::{Channel, FRAME, FRAME_TIME, MediaEvent};
+use ringtrue_media::{Channel, FRAME, MediaEvent};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 
@@ -17,12 +17,10 @@ use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
 use crate::event::{EndReason, EndedBy, EventKind, MediaDirection, MediaFigures, Outcome};
 use crate::gathering::MediaSockets;
-use crate::io::{Frame, Output};
+use crate::io::Frame;
 
 /// How often figures are told.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
-/// After a pause longer than this the playing skips what nobody would want to hear late.
-const LONGEST_CATCH_UP: Duration = Duration::from_millis(200);
 
 /// Whether anything may reach the user's ear.
 enum Sound {
@@ -68,7 +66,6 @@ pub(super) struct Talking {
     since: Instant,
     /// Re-INVITEs may be sent.
     pub(super) confirmed: bool,
-    next_play: Instant,
     next_stats: Instant,
     hang_up_at: Option<Instant>,
     /// The first source of media from a peer without ICE that is not where its SDP says.
@@ -142,7 +139,6 @@ impl Talking {
             },
             since: now,
             confirmed: false,
-            next_play: now,
             next_stats: now + STATS_INTERVAL,
             hang_up_at: desk.settings.duration.map(|duration| now + duration),
             latched: None,
@@ -278,13 +274,12 @@ impl Talking {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let sound = match &self.sound {
-            Sound::Shut { until, .. } => *until,
-            Sound::Muted { until, .. } => self.next_play.min(*until),
-            Sound::Open { .. } => self.next_play,
+            Sound::Shut { until, .. } | Sound::Muted { until, .. } => Some(*until),
+            Sound::Open { .. } => None,
         };
         let stream = self.terms().and_then(|terms| terms.stream.poll_timeout());
         let own = [
-            Some(sound),
+            sound,
             Some(self.next_stats),
             self.hang_up_at,
             self.untold,
@@ -294,23 +289,18 @@ impl Talking {
         own.into_iter().flatten().chain(stream).min()
     }
 
-    /// The frames that are due, one every 10 ms; silence where nothing came.
-    fn due_frames(&mut self, now: Instant) -> Vec<Frame> {
-        let mut due = Vec::new();
+    /// The next frame for the speaker, if there is one, and its pace: silence where nothing came.
+    pub(super) fn playout(&mut self, now: Instant) -> Option<(Frame, f64)> {
         if !self.has_devices() {
-            return due;
+            return None;
         }
         let open = self.has_sound();
-        if now > self.next_play + LONGEST_CATCH_UP {
-            self.next_play = now;
-        }
-        while self.next_play <= now {
-            self.next_play += FRAME_TIME;
-            let terms = self.terms_mut().filter(|_| open);
-            let played = terms.and_then(|terms| terms.stream.playout(now));
-            due.push(played.unwrap_or([0; FRAME]));
-        }
-        due
+        let terms = self.terms_mut().filter(|_| open);
+        let played = terms.and_then(|terms| {
+            let frame = terms.stream.playout(now)?;
+            Some((frame, terms.stream.pace()))
+        });
+        Some(played.unwrap_or(([0; FRAME], 1.0)))
     }
 
     /// Says goodbye by RTCP, while the path still stands.
@@ -402,12 +392,6 @@ impl Call {
         if let Some(terms) = talking.terms_mut() {
             terms.stream.handle_timeout(now);
         }
-        for frame in talking.due_frames(now) {
-            desk.out(Output::Play {
-                call: self.key,
-                frame: Box::new(frame),
-            });
-        }
         if now >= talking.next_stats {
             talking.next_stats = now + STATS_INTERVAL;
             let figures = talking.figures();
@@ -469,7 +453,6 @@ impl Call {
             let opened = open_sound(self.key, &ring);
             talking.sound = Sound::Open { _ring: ring };
             if !was_muted {
-                talking.next_play = now;
                 self.tell_untold(desk, now, true);
                 desk.out(opened);
             }

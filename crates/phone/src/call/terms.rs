@@ -26,7 +26,8 @@ impl Terms {
     ) -> Option<Self> {
         let seed = desk.seed();
         // RFC 7022: a CNAME that says nothing about the user.
-        let config = stream_config(&negotiated, format!("{:016x}", desk.seed()))?;
+        let cname = format!("{:016x}", desk.seed());
+        let config = stream_config(&negotiated, desk.settings.ptime, cname)?;
         let stream = MediaStream::new(config, seed, now, desk.wall(now)).ok()?;
         Some(Self {
             last,

@@ -7,16 +7,19 @@
 
 mod connections;
 mod error;
+mod gain;
 mod inet6;
 mod interfaces;
 mod mdns;
 mod names;
+mod pace;
 mod ports;
 mod sockets;
 mod sound;
 mod tls;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -24,14 +27,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use ringtrue_media::audio::DeviceChange;
 use tokio::sync::mpsc;
 
 pub use error::DriverError;
+pub use gain::Gain;
 pub use sound::Sound;
 pub use tls::{CaError, TlsIdentity};
 
 use crate::{
-    BindRequest, CallKey, Connection, EventKind, LookupResult, Output, Phone, PhoneEvent,
+    BindRequest, CallKey, CallRef, Connection, EventKind, LookupResult, Output, Phone, PhoneEvent,
     RecordKind, ResolveQuery, Settings,
 };
 use connections::{Accepted, Connections, Route};
@@ -94,6 +99,8 @@ pub enum Command {
     Decline(CallKey),
     /// End a call, with CANCEL or BYE as it fits.
     HangUp(CallKey),
+    /// Turn a call's microphone off, or on again.
+    ToggleMute(CallKey),
     /// End every call in order, and then the phone.
     ShutDown,
     /// End now: only files are completed.
@@ -114,6 +121,24 @@ pub enum DriverEvent {
     },
     /// The phone's own events.
     Phone(PhoneEvent),
+    /// A call's microphone was turned off, or on again.
+    Muted {
+        /// When.
+        at: Instant,
+        /// The call.
+        call: CallRef,
+        /// It is off.
+        on: bool,
+    },
+    /// Another sound device has taken over in the middle of a call.
+    Device {
+        /// When.
+        at: Instant,
+        /// The call.
+        call: Option<CallRef>,
+        /// Which, and why.
+        change: DeviceChange,
+    },
     /// Something of this host is amiss that the user should know; the phone goes on.
     Trouble {
         /// When it was found out.
@@ -140,6 +165,10 @@ enum Incident {
         error: Option<String>,
     },
     Resolved(ResolveQuery, LookupResult),
+    DeviceChanged {
+        call: CallKey,
+        change: DeviceChange,
+    },
     SoundOpened {
         call: CallKey,
         result: Result<Opened, ringtrue_media::audio::AudioError>,
@@ -156,10 +185,12 @@ pub async fn run(
     let (inbox, mut incidents) = mpsc::channel(256);
     let mut driver = Driver::start(config, inbox, events).await?;
     let mut ordered = true;
+    let rung = driver.sounds.rung();
     while driver.goes_on() {
         let wake = driver.next_wake().into();
         tokio::select! {
             () = tokio::time::sleep_until(wake) => {}
+            () = rung.notified() => {}
             ready = poll_fn(|cx| driver.sockets.poll_readable(cx)) => driver.receive(&ready),
             () = driver.watch.changed() => driver.look_soon(),
             Some(incident) = incidents.recv() => driver.handle_incident(incident),
@@ -197,6 +228,8 @@ struct Driver<E> {
     sockets: Sockets,
     connections: Connections,
     sounds: Sounds,
+    /// The calls that were told of, as they were named last.
+    calls: BTreeMap<CallKey, CallRef>,
     names: Names,
     ports: Ports,
     inbox: mpsc::Sender<Incident>,
@@ -278,6 +311,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             sockets,
             connections,
             sounds: Sounds::new(config.sound, inbox.clone()),
+            calls: BTreeMap::new(),
             names: Names::new(&config.dns, &named),
             ports: Ports::new(),
             inbox,
@@ -334,6 +368,11 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         let now = Instant::now();
         if now >= self.next_look {
             self.look_around(now);
+        }
+        while let Some(call) = self.sounds.poll_playback(now) {
+            self.phone.handle_playback(now, call);
+            self.drain();
+            self.sounds.asked(call);
         }
         while let Some((call, frame)) = self.sounds.poll_captured(now) {
             self.phone.handle_captured(now, call, &frame);
@@ -400,6 +439,10 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Incident::Resolved(query, result) => {
                 self.phone.handle_resolved(now, query, result);
             }
+            Incident::DeviceChanged { call, change } => {
+                let (at, call) = (now, self.calls.get(&call).cloned());
+                (self.events)(DriverEvent::Device { at, call, change });
+            }
             Incident::SoundOpened { call, result } => match result {
                 Ok(opened) => self.sounds.opened(call, opened),
                 Err(error) => {
@@ -417,6 +460,14 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Command::Answer(call) => self.phone.answer(now, call),
             Command::Decline(call) => self.phone.decline(now, call),
             Command::HangUp(call) => self.phone.hang_up(now, call),
+            Command::ToggleMute(call) => {
+                if let Some(call) = self.calls.get(&call).cloned()
+                    && let Some(on) = self.sounds.toggle_mute(call.key)
+                {
+                    let at = now;
+                    (self.events)(DriverEvent::Muted { at, call, on });
+                }
+            }
             Command::ShutDown => self.shut_down(now),
             Command::Abort => self.end = End::Now,
         }
@@ -472,8 +523,12 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Output::Close { connection } => self.connections.close(connection),
             Output::Resolve { query, name, kind } => self.resolve(query, name, kind),
             Output::OpenSound { call } => self.sounds.open(Instant::now(), call),
-            Output::Play { call, frame } => {
-                if let Err(error) = self.sounds.play(call, &frame) {
+            Output::Play {
+                call,
+                mut frame,
+                pace,
+            } => {
+                if let Err(error) = self.sounds.play(call, &mut frame, pace) {
                     self.trouble(Some(call), error.to_string());
                 }
             }
@@ -509,8 +564,13 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         if let (EventKind::Answered { .. }, Some(call)) = (&event.kind, &event.call) {
             self.sounds.answered(call.key);
         }
-        if let (true, Some(call)) = (ended, &event.call) {
-            self.sounds.ended(call.key);
+        if let Some(call) = &event.call {
+            if ended {
+                self.sounds.ended(call.key);
+                self.calls.remove(&call.key);
+            } else {
+                self.calls.insert(call.key, call.clone());
+            }
         }
         (self.events)(DriverEvent::Phone(event));
         if ended && self.once {

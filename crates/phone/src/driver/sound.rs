@@ -2,14 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use ringtrue_media::audio::{AudioError, AudioInput, AudioOutput, NullSink, Silence, Sink, Source};
-use ringtrue_media::{FRAME, FRAME_TIME};
-use tokio::sync::mpsc;
+use ringtrue_media::FRAME;
+use ringtrue_media::audio::{
+    AudioError, AudioInput, AudioOutput, Bell, DeviceChange, NullSink, OnChange, Silence, Sink,
+    Source,
+};
+use tokio::sync::{Notify, mpsc};
 
 use super::Incident;
 use super::error::DriverError;
+use super::gain::Gain;
+use super::pace::Pace;
 use crate::{CallKey, Frame};
 
 /// Where the sound of calls comes from and goes to.
@@ -20,10 +26,11 @@ pub struct Sound {
     /// Where the peer is heard. Of several calls that go to a file, the second one goes to
     /// `name-2.wav`, and so on.
     pub output: AudioOutput,
+    /// By how much the microphone is made louder.
+    pub mic_gain: Gain,
+    /// By how much the speaker is made louder.
+    pub speaker_gain: Gain,
 }
-
-/// After a longer sleep of the whole program, captured frames are not made up for.
-const CATCH_UP_MAX: Duration = Duration::from_millis(500);
 
 /// Source and sink of a call, once they are open.
 pub(super) struct Opened {
@@ -35,6 +42,9 @@ pub(super) struct Opened {
 pub(super) struct Sounds {
     config: Sound,
     inbox: mpsc::Sender<Incident>,
+    /// Rung by the devices: one of them has a frame or wants one.
+    bell: Bell,
+    rung: Arc<Notify>,
     calls: BTreeMap<CallKey, CallSound>,
     /// Calls that were answered and have not ended; a caller's sound opens only after the answer.
     answered: BTreeSet<CallKey>,
@@ -45,14 +55,23 @@ pub(super) struct Sounds {
 struct CallSound {
     source: Box<dyn Source>,
     sink: Box<dyn Sink>,
-    next_frame: Instant,
+    captured: Pace,
+    played: Pace,
+    /// The peer hears silence instead of the microphone.
+    muted: bool,
+    /// A frame was written since the speaker was asked last.
+    answered_speaker: bool,
 }
 
 impl Sounds {
     pub(super) fn new(config: Sound, inbox: mpsc::Sender<Incident>) -> Self {
+        let rung = Arc::new(Notify::new());
+        let wake = Arc::clone(&rung);
         Self {
             config,
             inbox,
+            bell: Bell::new(move || wake.notify_one()),
+            rung,
             calls: BTreeMap::new(),
             answered: BTreeSet::new(),
             count: 0,
@@ -78,16 +97,24 @@ impl Sounds {
         let silence = CallSound {
             source: Box::new(Silence),
             sink: Box::new(NullSink),
-            next_frame: now,
+            captured: Pace::new(now),
+            played: Pace::new(now),
+            muted: false,
+            answered_speaker: true,
         };
         self.calls.insert(call, silence);
         let inbox = self.inbox.clone();
+        let bell = self.bell.clone();
         let is_device =
             matches!(input, AudioInput::Device(_)) || matches!(output, AudioOutput::Device(_));
         if is_device {
             // A sound system may take its time, and the network may not wait for it.
             tokio::task::spawn_blocking(move || {
-                let result = open_both(&input, &output);
+                let tell = || tell_changes(call, &inbox);
+                let result = input.open_with(&bell, tell()).and_then(|source| {
+                    let sink = output.open_with(&bell, tell())?;
+                    Ok(Opened { source, sink })
+                });
                 let _ = inbox.blocking_send(Incident::SoundOpened { call, result });
             });
         } else {
@@ -104,6 +131,7 @@ impl Sounds {
             Some(sound) => {
                 sound.source = opened.source;
                 sound.sink = opened.sink;
+                self.rung.notify_one();
             }
             None => release(opened.source, opened.sink),
         }
@@ -119,15 +147,30 @@ impl Sounds {
         self.answered.remove(&call);
     }
 
-    /// Plays a frame.
-    pub(super) fn play(&mut self, call: CallKey, frame: &Frame) -> Result<(), AudioError> {
+    /// Plays a frame. Everything that a speaker plays passes here, 10 ms at a time.
+    pub(super) fn play(
+        &mut self,
+        call: CallKey,
+        frame: &mut Frame,
+        pace: f64,
+    ) -> Result<(), AudioError> {
+        self.config.speaker_gain.apply(frame);
         let Some(sound) = self.calls.get_mut(&call) else {
             return Ok(());
         };
+        sound.answered_speaker = true;
+        sound.sink.stretch(pace);
         sound.sink.write(frame).inspect_err(|_| {
             // Told once; the call goes on unheard here.
             sound.sink = Box::new(NullSink);
         })
+    }
+
+    /// Turns a call's microphone off, or on again, and says which; `None`: it has no sound.
+    pub(super) fn toggle_mute(&mut self, call: CallKey) -> Option<bool> {
+        let sound = self.calls.get_mut(&call)?;
+        sound.muted = !sound.muted;
+        Some(sound.muted)
     }
 
     /// Closes a call's sound; a file is completed.
@@ -147,28 +190,71 @@ impl Sounds {
         results.filter_map(Result::err).collect()
     }
 
-    /// When the next captured frame of any call is due.
+    /// When a frame of any call is due by our own clock. What is due by a device's is told by
+    /// [`rung`](Self::rung).
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.calls.values().map(|sound| sound.next_frame).min()
+        let paces = |sound: &CallSound| [sound.captured, sound.played];
+        let all = self.calls.values().flat_map(paces);
+        all.map(|pace| pace.poll_timeout()).min()
     }
 
-    /// The next captured frame that is due, if one is.
+    /// A device may have a frame or want one.
+    pub(super) fn rung(&self) -> Arc<Notify> {
+        Arc::clone(&self.rung)
+    }
+
+    /// The call whose speaker wants a frame now, if one does; after it was asked for,
+    /// [`asked`](Self::asked) is called.
+    pub(super) fn poll_playback(&mut self, now: Instant) -> Option<CallKey> {
+        for (call, sound) in &mut self.calls {
+            let wants = sound.sink.wants_frame();
+            if sound.played.is_due(now, wants) {
+                sound.answered_speaker = false;
+                return Some(*call);
+            }
+        }
+        None
+    }
+
+    /// A call was asked for a frame. If it had none, a device goes on with silence; a file waits.
+    pub(super) fn asked(&mut self, call: CallKey) {
+        if let Some(sound) = self.calls.get_mut(&call)
+            && !sound.answered_speaker
+            && sound.sink.wants_frame().is_some()
+        {
+            let _ = sound.sink.write(&[0; FRAME]);
+        }
+    }
+
+    /// The next captured frame that is due, if one is. Everything that a microphone gives passes
+    /// here, 10 ms at a time.
     pub(super) fn poll_captured(&mut self, now: Instant) -> Option<(CallKey, Box<Frame>)> {
         let hold_files = matches!(self.config.input, AudioInput::Wav(_));
-        let (call, sound) = self
-            .calls
-            .iter_mut()
-            .find(|(_, sound)| sound.next_frame <= now)?;
-        if now.duration_since(sound.next_frame) > CATCH_UP_MAX {
-            sound.next_frame = now;
+        for (call, sound) in &mut self.calls {
+            let has_frame = sound.source.has_frame();
+            if !sound.captured.is_due(now, has_frame) {
+                continue;
+            }
+            let mut frame = Box::new([0; FRAME]);
+            if self.answered.contains(call) || !hold_files {
+                sound.source.read(&mut frame);
+            }
+            self.config.mic_gain.apply(&mut frame);
+            if sound.muted {
+                frame.fill(0);
+            }
+            return Some((*call, frame));
         }
-        sound.next_frame += FRAME_TIME;
-        let mut frame = Box::new([0; FRAME]);
-        if self.answered.contains(call) || !hold_files {
-            sound.source.read(&mut frame);
-        }
-        Some((*call, frame))
+        None
     }
+}
+
+/// Passes on what a device of this call tells.
+fn tell_changes(call: CallKey, inbox: &mpsc::Sender<Incident>) -> OnChange {
+    let inbox = inbox.clone();
+    Box::new(move |change: DeviceChange| {
+        let _ = inbox.blocking_send(Incident::DeviceChanged { call, change });
+    })
 }
 
 fn open_both(input: &AudioInput, output: &AudioOutput) -> Result<Opened, AudioError> {
@@ -218,11 +304,21 @@ fn unwritable(path: &Path, error: &std::io::Error) -> AudioError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringtrue_media::FRAME_TIME;
+
+    fn sound(input: AudioInput, output: AudioOutput) -> Sound {
+        Sound {
+            input,
+            output,
+            mic_gain: Gain::NONE,
+            speaker_gain: Gain::NONE,
+        }
+    }
 
     fn sounds(input: AudioInput) -> Sounds {
         let (inbox, _) = mpsc::channel(8);
         let output = AudioOutput::Null;
-        Sounds::new(Sound { input, output }, inbox)
+        Sounds::new(sound(input, output), inbox)
     }
 
     #[test]
@@ -240,24 +336,34 @@ mod tests {
     fn an_unwritable_file_is_found_before_the_call() {
         let output = AudioOutput::Wav("no/such/directory/x.wav".into());
         let input = AudioInput::Silence;
-        let error = Sounds::check(&Sound { input, output }).unwrap_err();
+        let error = Sounds::check(&sound(input, output)).unwrap_err();
         assert!(error.to_string().contains("no/such/directory/x.wav"));
     }
 
     #[tokio::test]
-    async fn frames_are_due_every_10_ms_and_a_long_sleep_is_not_made_up_for() {
-        let mut sounds = sounds(AudioInput::Silence);
-        let start = Instant::now();
+    async fn frames_are_due_both_ways_and_a_muted_microphone_is_silent() {
+        let mut sounds = sounds(AudioInput::Tone(440.0));
+        let now = Instant::now();
         let call = CallKey(1);
-        sounds.open(start, call);
-        assert_eq!(sounds.poll_timeout(), Some(start));
-        let due =
-            |sounds: &mut Sounds, now| std::iter::from_fn(|| sounds.poll_captured(now)).count();
-        assert_eq!(due(&mut sounds, start), 1);
-        assert_eq!(due(&mut sounds, start + Duration::from_millis(9)), 0);
-        assert_eq!(due(&mut sounds, start + Duration::from_millis(100)), 10);
-        assert_eq!(due(&mut sounds, start + Duration::from_secs(60)), 1);
+        sounds.open(now, call);
+        let source = AudioInput::Tone(440.0).open().unwrap();
+        let sink = AudioOutput::Null.open().unwrap();
+        sounds.opened(call, Opened { source, sink });
+        let loudest = |sounds: &mut Sounds, now| {
+            let (_, frame) = sounds.poll_captured(now).unwrap();
+            frame.iter().map(|sample| sample.unsigned_abs()).max()
+        };
+        assert!(loudest(&mut sounds, now) > Some(8_000));
+        assert_eq!(sounds.poll_captured(now), None);
+        assert_eq!(sounds.poll_playback(now), Some(call));
+        assert_eq!(sounds.poll_playback(now), None);
+        assert_eq!(sounds.poll_timeout(), Some(now + FRAME_TIME));
+        assert_eq!(sounds.toggle_mute(call), Some(true));
+        assert_eq!(loudest(&mut sounds, now + FRAME_TIME), Some(0));
+        assert_eq!(sounds.toggle_mute(call), Some(false));
+        assert!(loudest(&mut sounds, now + FRAME_TIME * 2) > Some(8_000));
         sounds.close(call).unwrap();
         assert_eq!(sounds.poll_timeout(), None);
+        assert_eq!(sounds.toggle_mute(call), None);
     }
 }

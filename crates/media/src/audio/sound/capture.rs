@@ -2,177 +2,285 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cpal::traits::DeviceTrait;
 use cpal::{Data, Device, FromSample, I24, Sample, SampleFormat, SizedSample, Stream};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Format, Level, Lost, OPENING, find, open, play};
+use super::keeper::{Keeper, Kind};
+use super::{Bell, Format, Health, OPENING};
 use crate::audio::rate::Converter;
-use crate::audio::{AudioError, DeviceKind, Source, to_i16};
-use crate::{FRAME, stretch};
+use crate::audio::{AudioError, DeviceKind, OnChange, Source, to_i16};
+use crate::{FRAME, SAMPLE_RATE};
 
-/// What waits in the ring when a frame is read, on average: the frame itself, a device period, and
-/// room for an owner whose timer is late.
-const TARGET_MS: u32 = 45;
-/// With less than this before a frame is read, the sound is stretched: the sound server lost some,
-/// and the ring would run dry before trimming the ratio could help.
-const LOW_MS: u32 = 25;
-/// More than this is thrown away down to the target.
-const MOST_MS: u32 = 120;
+/// More than this is thrown away down to one frame: the owner was away.
+const MOST_MS: u32 = 100;
 const RING_MS: u32 = 500;
 
-/// A sound device that gives sound. It captures from the moment that it is opened.
+/// A sound device that gives sound, by the device's own clock: a frame is there as soon as its last
+/// sample is, which the bell tells. It captures from the moment that it is opened, and goes over to
+/// another device when its own goes.
 pub struct CaptureDevice {
-    // Held for its callbacks: dropping it closes the device.
-    _stream: Arc<Stream>,
-    lost: Lost,
+    keeper: Keeper<Line>,
+    intake: Intake,
+}
+
+/// Reads from the ring of the device that is open.
+struct Intake {
+    line: Line,
+    ready: Vec<i16>,
+    converted: Vec<f32>,
+    /// A frame ends where a piece of the device ended: nothing waits for the next piece.
+    aligned: bool,
+}
+
+/// The owner's end of an open device.
+pub(super) struct Line {
     ring: Consumer<f32>,
+    /// How many samples in the ring make the next frame whole.
+    wanted: Arc<AtomicUsize>,
     rate: u32,
     converter: Converter,
-    level: Level,
-    /// The ring has once been filled to its target, and has not run dry since.
-    flowing: bool,
-    ready: Vec<i16>,
-    piece: Vec<f32>,
-    converted: Vec<f32>,
+}
+
+impl Line {
+    /// So many samples of the device make so many of ours, with what is on its way inside.
+    fn samples_for(&self, ours: usize) -> usize {
+        (ours * self.rate as usize).div_ceil(SAMPLE_RATE as usize)
+    }
+}
+
+/// Microphones, to the keeper.
+pub(super) struct Microphones {
+    bell: Bell,
 }
 
 impl CaptureDevice {
-    /// Opens the device of this id or name, or the default one.
-    pub fn open(name: Option<&str>) -> Result<CaptureDevice, AudioError> {
-        let device = find(name, DeviceKind::Input).map_err(AudioError::Input)?;
-        let name = super::name(&device).unwrap_or_default();
-        open(&device, DeviceKind::Input, |format| {
-            CaptureDevice::start(&device, format)
-        })
-        .map_err(|reason| {
-            AudioError::Input(format!("cannot open the microphone \"{name}\": {reason}"))
-        })
+    /// Opens the device of this id or name, or the default one. The bell rings when a frame is
+    /// there; `on_change` hears, on a thread of the device's own, when another device takes over.
+    pub fn open(
+        name: Option<&str>,
+        bell: &Bell,
+        on_change: OnChange,
+    ) -> Result<CaptureDevice, AudioError> {
+        let kind = Microphones { bell: bell.clone() };
+        let (keeper, line) = Keeper::open(name, kind, on_change).map_err(AudioError::Input)?;
+        let intake = Intake::new(line);
+        Ok(CaptureDevice { keeper, intake })
     }
 
-    fn start(device: &Device, format: Format) -> Result<CaptureDevice, String> {
-        let rate = format.config.sample_rate;
-        let (producer, ring) = RingBuffer::new((rate * RING_MS / 1_000) as usize);
-        let lost = Lost::default();
-        let channels = usize::from(format.config.channels).max(1);
-        let stream = device
-            .build_input_stream_raw(
-                format.config,
-                format.sample,
-                callback(format.sample, channels, producer),
-                lost.watcher(),
-                Some(OPENING),
-            )
-            .map_err(super::reason)?;
-        let stream = Arc::new(stream);
-        play(&stream, &lost)?;
-        let piece = (rate / 200) as usize;
-        Ok(CaptureDevice {
-            _stream: stream,
-            lost,
-            ring,
-            rate,
-            converter: Converter::adjustable(rate, crate::SAMPLE_RATE, piece)?,
-            level: Level::new(f64::from(rate * TARGET_MS / 1_000)),
-            flowing: false,
-            ready: Vec::with_capacity(4 * FRAME),
-            piece: vec![0.0; piece],
-            converted: Vec::with_capacity(FRAME),
-        })
-    }
-
-    fn samples(&self, ms: u32) -> usize {
-        (self.rate * ms / 1_000) as usize
-    }
-
-    /// Moves what is needed for a frame out of the ring.
-    fn fill(&mut self) {
-        while self.ready.len() < FRAME && self.ring.slots() >= self.piece.len() {
-            if self.ring.pop_entire_slice(&mut self.piece).is_err() {
-                return;
-            }
-            self.converter.push(&self.piece, &mut self.converted);
-            self.ready.extend(self.converted.drain(..).map(to_i16));
+    /// Where to read: the device may have been changed for another.
+    fn intake(&mut self) -> &mut Intake {
+        if let Some(line) = self.keeper.next_line() {
+            self.intake.line = line;
+            self.intake.ready.clear();
+            self.intake.aligned = false;
         }
+        &mut self.intake
     }
 }
 
-impl Source for CaptureDevice {
-    /// Never waits: silence while the device has nothing. `false` when the device is gone.
-    fn read(&mut self, frame: &mut [i16; FRAME]) -> bool {
-        frame.fill(0);
-        let waiting = self.ring.slots();
-        if !self.flowing && waiting < self.samples(TARGET_MS) {
-            return !self.lost.is_set();
+impl Intake {
+    fn new(line: Line) -> Intake {
+        let room = (SAMPLE_RATE * RING_MS / 1_000) as usize;
+        Intake {
+            line,
+            ready: Vec::with_capacity(room),
+            converted: Vec::with_capacity(room),
+            aligned: false,
         }
-        if waiting > self.samples(MOST_MS) || !self.flowing {
-            // The owner was away, or this is the first time: what is old is not worth the delay.
-            let surplus = waiting - self.samples(TARGET_MS).min(waiting);
-            if let Ok(old) = self.ring.read_chunk(surplus) {
-                old.commit_all();
-            }
-            self.level.reset();
-            self.flowing = true;
-        }
-        let waiting = self.ring.slots();
-        let trim = self.level.correct(waiting);
-        self.converter.trim(trim);
-        self.fill();
-        if waiting < self.samples(LOW_MS) {
-            stretch::lengthen(&mut self.ready, true);
-        }
+    }
+
+    fn has_frame(&mut self) -> bool {
         if self.ready.len() < FRAME {
-            self.flowing = false;
-            return !self.lost.is_set();
+            self.fetch();
+        }
+        self.ready.len() >= FRAME
+    }
+
+    /// The next frame, if it is there.
+    fn read(&mut self, frame: &mut [i16; FRAME]) -> bool {
+        if !self.has_frame() {
+            return false;
         }
         for (place, sample) in frame.iter_mut().zip(self.ready.drain(..FRAME)) {
             *place = sample;
         }
         true
     }
+
+    /// Moves what came out of the ring, until there is a frame or nothing more has come.
+    fn fetch(&mut self) {
+        self.skip_old();
+        while self.ready.len() < FRAME {
+            let line = &mut self.line;
+            let Ok(came) = line.ring.read_chunk(line.ring.slots()) else {
+                return;
+            };
+            let (first, second) = came.as_slices();
+            line.converter.push(first, &mut self.converted);
+            line.converter.push(second, &mut self.converted);
+            came.commit_all();
+            self.ready.extend(self.converted.drain(..).map(to_i16));
+            let lacking = line.samples_for(FRAME.saturating_sub(self.ready.len()));
+            line.wanted.store(lacking.max(1), Ordering::Release);
+            if !self.aligned && self.ready.len() >= FRAME {
+                self.aligned = true;
+                self.ready.drain(..self.ready.len() - FRAME);
+            }
+            // What comes from now on rings; what came meanwhile may not have.
+            if line.ring.slots() < lacking {
+                return;
+            }
+        }
+    }
+
+    /// After a pause of the owner only the newest frame is worth its delay.
+    fn skip_old(&mut self) {
+        let waiting = self.line.ring.slots();
+        if waiting > (self.line.rate * MOST_MS / 1_000) as usize {
+            self.ready.clear();
+            self.aligned = false;
+            let newest = self.line.samples_for(FRAME);
+            if let Ok(old) = self.line.ring.read_chunk(waiting - newest) {
+                old.commit_all();
+            }
+        }
+    }
+}
+
+impl Source for CaptureDevice {
+    /// Never waits: silence while the device has nothing.
+    fn read(&mut self, frame: &mut [i16; FRAME]) -> bool {
+        if !self.intake().read(frame) {
+            frame.fill(0);
+        }
+        true
+    }
+
+    fn has_frame(&mut self) -> Option<bool> {
+        Some(self.intake().has_frame())
+    }
 }
 
 impl fmt::Debug for CaptureDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CaptureDevice")
-            .field("rate", &self.rate)
-            .field("flowing", &self.flowing)
+            .field("rate", &self.intake.line.rate)
+            .field("ready", &self.intake.ready.len())
             .finish_non_exhaustive()
     }
 }
 
-/// What the device calls: mixes the channels into the ring.
-fn callback(
-    format: SampleFormat,
-    channels: usize,
-    mut ring: Producer<f32>,
-) -> impl FnMut(&Data, &cpal::InputCallbackInfo) + Send + 'static {
-    move |data, _| match format {
-        SampleFormat::F32 => mix::<f32>(data, channels, &mut ring),
-        SampleFormat::I16 => mix::<i16>(data, channels, &mut ring),
-        SampleFormat::I32 => mix::<i32>(data, channels, &mut ring),
-        SampleFormat::I24 => mix::<I24>(data, channels, &mut ring),
-        SampleFormat::U8 => mix::<u8>(data, channels, &mut ring),
-        _ => {}
+impl Kind for Microphones {
+    type Line = Line;
+    const KIND: DeviceKind = DeviceKind::Input;
+
+    fn start(
+        &self,
+        device: &Device,
+        format: Format,
+        health: &Arc<Health>,
+    ) -> Result<(Stream, Line), String> {
+        let rate = format.config.sample_rate;
+        let (line, fill) = line(rate, format.config.channels, &self.bell, health)?;
+        let stream = device
+            .build_input_stream_raw(
+                format.config,
+                format.sample,
+                fill.callback(format.sample),
+                health.watcher(),
+                Some(OPENING),
+            )
+            .map_err(super::reason)?;
+        Ok((stream, line))
     }
 }
 
-fn mix<T>(data: &Data, channels: usize, ring: &mut Producer<f32>)
-where
-    T: SizedSample,
-    f32: FromSample<T>,
-{
-    let Some(samples) = data.as_slice::<T>() else {
-        return;
+/// A ring, and its two ends.
+fn line(
+    rate: u32,
+    channels: u16,
+    bell: &Bell,
+    health: &Arc<Health>,
+) -> Result<(Line, Fill), String> {
+    let (producer, ring) = RingBuffer::new((rate * RING_MS / 1_000) as usize);
+    let wanted = Arc::new(AtomicUsize::new(1));
+    let fill = Fill {
+        ring: producer,
+        channels: usize::from(channels).max(1),
+        wanted: Arc::clone(&wanted),
+        bell: bell.clone(),
+        health: Arc::clone(health),
     };
-    let frames = samples.chunks_exact(channels);
-    // What does not fit is lost: nobody reads.
-    let room = ring.slots().min(frames.len());
-    if let Ok(chunk) = ring.write_chunk_uninit(room) {
-        chunk.fill_from_iter(frames.map(|frame| {
-            let sum: f32 = frame.iter().map(|&sample| f32::from_sample(sample)).sum();
-            sum / channels as f32
-        }));
+    let line = Line {
+        ring,
+        wanted,
+        rate,
+        converter: Converter::new(rate, SAMPLE_RATE, (rate / 400) as usize)?,
+    };
+    Ok((line, fill))
+}
+
+/// The device's end of the ring.
+struct Fill {
+    ring: Producer<f32>,
+    channels: usize,
+    /// With so many samples waiting somebody has to come.
+    wanted: Arc<AtomicUsize>,
+    bell: Bell,
+    health: Arc<Health>,
+}
+
+impl Fill {
+    /// What the device calls.
+    fn callback(
+        mut self,
+        format: SampleFormat,
+    ) -> impl FnMut(&Data, &cpal::InputCallbackInfo) + Send + 'static {
+        move |data, _| match format {
+            SampleFormat::F32 => self.take_data::<f32>(data),
+            SampleFormat::I16 => self.take_data::<i16>(data),
+            SampleFormat::I32 => self.take_data::<i32>(data),
+            SampleFormat::I24 => self.take_data::<I24>(data),
+            SampleFormat::U8 => self.take_data::<u8>(data),
+            _ => {}
+        }
+    }
+
+    fn take_data<T>(&mut self, data: &Data)
+    where
+        T: SizedSample,
+        f32: FromSample<T>,
+    {
+        if let Some(samples) = data.as_slice::<T>() {
+            self.take(samples);
+        }
+    }
+
+    /// Mixes the channels into the ring. What does not fit is lost: nobody reads.
+    fn take<T>(&mut self, samples: &[T])
+    where
+        T: SizedSample,
+        f32: FromSample<T>,
+    {
+        self.health.called();
+        let channels = self.channels;
+        let frames = samples.chunks_exact(channels);
+        let room = self.ring.slots().min(frames.len());
+        if let Ok(chunk) = self.ring.write_chunk_uninit(room) {
+            chunk.fill_from_iter(frames.map(|frame| {
+                let sum: f32 = frame.iter().map(|&sample| f32::from_sample(sample)).sum();
+                sum / channels as f32
+            }));
+        }
+        let waiting = self.ring.buffer().capacity() - self.ring.slots();
+        if waiting >= self.wanted.load(Ordering::Acquire) {
+            self.bell.ring();
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,150 +2,270 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cpal::traits::DeviceTrait;
 use cpal::{Data, Device, FromSample, I24, SampleFormat, SizedSample, Stream};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Format, Level, Lost, OPENING, find, open, play};
-use crate::audio::rate::Converter;
-use crate::audio::{AudioError, DeviceKind, Sink};
-use crate::{FRAME, SAMPLE_RATE, stretch};
+use super::keeper::{Keeper, Kind};
+use super::reserve::Reserve;
+use super::{Bell, Format, Health, OPENING};
+use crate::audio::rate::{Converter, TAPS};
+use crate::audio::{AudioError, DeviceKind, OnChange, Sink};
+use crate::{FRAME, SAMPLE_RATE};
 
-/// What waits in the ring after a frame was written, on average: the frame itself, a device
-/// period, and room for an owner whose timer is late.
-const TARGET_MS: u32 = 45;
-/// With less than this before a frame is written, the sound is stretched: the ring would run dry
-/// before trimming the ratio could help.
-const LOW_MS: u32 = 12;
-/// More than this is thrown away down to the target: the device stood still.
+/// With more than this waiting, what is written is lost: the device stands still.
 const MOST_MS: u32 = 120;
 const RING_MS: u32 = 500;
+/// The period that is reckoned with falls back to what the device takes at a time by this share
+/// with every callback.
+const FORGETTING: usize = 256;
+/// Taps of the filter where the device has our own rate: 0.7 ms of delay.
+const FEW_TAPS: usize = 64;
+/// The first frames of a device, while it and the call begin, teach nothing about the writer.
+const BEGINNING: u32 = 100;
 
-/// A sound device that takes sound. It plays silence until the first frames came.
+/// A sound device that takes sound, by the device's own clock: a frame is wanted when what is left
+/// would not last for the next period and for the time by which the writer has been late, which the
+/// bell tells. It plays silence until the first frame came, and goes over to another device when
+/// its own goes.
 pub struct PlaybackDevice {
-    // Held for its callbacks: dropping it closes the device.
-    _stream: Arc<Stream>,
-    lost: Lost,
-    name: String,
-    ring: Producer<f32>,
-    rate: u32,
-    most: usize,
-    low: usize,
-    converter: Converter,
-    level: Level,
-    frame: Vec<i16>,
+    keeper: Keeper<Line>,
+    feed: Feed,
+}
+
+/// Writes into the ring of the device that is open.
+struct Feed {
+    line: Line,
+    reserve: Reserve,
+    dry_before: usize,
     scaled: Vec<f32>,
     ready: Vec<f32>,
 }
 
+/// The owner's end of an open device.
+pub(super) struct Line {
+    ring: Producer<f32>,
+    demand: Arc<Demand>,
+    health: Arc<Health>,
+    rate: u32,
+    converter: Converter,
+    /// Frames that were written, up to [`BEGINNING`].
+    frames: u32,
+}
+
+/// What both ends know of the other.
+#[derive(Debug, Default)]
+pub(super) struct Demand {
+    /// What the device takes at a time, in samples.
+    period: AtomicUsize,
+    /// What has to be left beside it, in samples.
+    reserve: AtomicUsize,
+    /// When a frame was asked for that has not come yet, by the device's clock; 0: none was.
+    asked: AtomicU64,
+    /// Samples that were not there when the device wanted them, since sound first came.
+    dry: AtomicUsize,
+}
+
+impl Demand {
+    /// With less than this in the ring a frame is wanted.
+    fn threshold(&self) -> usize {
+        self.period.load(Ordering::Relaxed) + self.reserve.load(Ordering::Relaxed)
+    }
+}
+
+/// Speakers, to the keeper.
+pub(super) struct Speakers {
+    bell: Bell,
+}
+
 impl PlaybackDevice {
-    /// Opens the device of this id or name, or the default one.
-    pub fn open(name: Option<&str>) -> Result<PlaybackDevice, AudioError> {
-        let device = find(name, DeviceKind::Output).map_err(AudioError::Output)?;
-        let name = super::name(&device).unwrap_or_default();
-        open(&device, DeviceKind::Output, |format| {
-            PlaybackDevice::start(&device, format, &name)
-        })
-        .map_err(|reason| {
-            AudioError::Output(format!("cannot open the speaker \"{name}\": {reason}"))
-        })
+    /// Opens the device of this id or name, or the default one. The bell rings when a frame is
+    /// wanted; `on_change` hears, on a thread of the device's own, when another device takes over.
+    pub fn open(
+        name: Option<&str>,
+        bell: &Bell,
+        on_change: OnChange,
+    ) -> Result<PlaybackDevice, AudioError> {
+        let kind = Speakers { bell: bell.clone() };
+        let (keeper, line) = Keeper::open(name, kind, on_change).map_err(AudioError::Output)?;
+        let feed = Feed::new(line);
+        Ok(PlaybackDevice { keeper, feed })
     }
 
-    fn start(device: &Device, format: Format, name: &str) -> Result<PlaybackDevice, String> {
-        let rate = format.config.sample_rate;
-        let target = (rate * TARGET_MS / 1_000) as usize;
-        let most = (rate * MOST_MS / 1_000) as usize;
-        let (ring, consumer) = RingBuffer::new((rate * RING_MS / 1_000) as usize);
-        let lost = Lost::default();
-        let drain = Drain {
-            ring: consumer,
-            channels: usize::from(format.config.channels).max(1),
-            target,
-            most,
-            flowing: false,
-        };
-        let stream = device
-            .build_output_stream_raw(
-                format.config,
-                format.sample,
-                drain.callback(format.sample),
-                lost.watcher(),
-                Some(OPENING),
-            )
-            .map_err(super::reason)?;
-        let stream = Arc::new(stream);
-        play(&stream, &lost)?;
-        Ok(PlaybackDevice {
-            _stream: stream,
-            lost,
-            name: name.to_owned(),
-            ring,
-            rate,
-            most,
-            low: (rate * LOW_MS / 1_000) as usize,
-            converter: Converter::adjustable(SAMPLE_RATE, rate, FRAME / 4)?,
-            level: Level::new(target as f64),
-            frame: Vec::with_capacity(2 * FRAME),
-            scaled: Vec::with_capacity(2 * FRAME),
+    /// Where to write: the device may have been changed for another.
+    fn feed(&mut self) -> &mut Feed {
+        if let Some(line) = self.keeper.next_line() {
+            self.feed.line = line;
+            self.feed.dry_before = 0;
+        }
+        &mut self.feed
+    }
+}
+
+impl Feed {
+    fn new(line: Line) -> Feed {
+        Feed {
+            line,
+            reserve: Reserve::default(),
+            dry_before: 0,
+            scaled: Vec::with_capacity(FRAME),
             ready: Vec::with_capacity(8 * FRAME),
-        })
+        }
+    }
+
+    /// Not before the device has asked once: until it runs, the ring would only fill.
+    fn wants_frame(&self) -> bool {
+        let demand = &self.line.demand;
+        let runs = demand.period.load(Ordering::Relaxed) > 0 && !self.line.health.is_lost();
+        runs && self.waiting() < demand.threshold()
+    }
+
+    /// A device that does not take its sound loses the frame.
+    fn write(&mut self, frame: &[i16; FRAME]) {
+        self.learn();
+        if self.waiting() > (self.line.rate * MOST_MS / 1_000) as usize {
+            return;
+        }
+        self.scaled.clear();
+        self.scaled
+            .extend(frame.iter().map(|&sample| f32::from(sample) / 32_768.0));
+        self.line.converter.push(&self.scaled, &mut self.ready);
+        let _ = self.line.ring.push_partial_slice(&self.ready);
+        self.ready.clear();
+    }
+
+    fn waiting(&self) -> usize {
+        self.line.ring.buffer().capacity() - self.line.ring.slots()
+    }
+
+    /// The device asked some time ago: what has to be in reserve for the next time?
+    fn learn(&mut self) {
+        let Line {
+            demand,
+            health,
+            rate,
+            frames,
+            ..
+        } = &mut self.line;
+        let rate = f64::from(*rate);
+        let dry = demand.dry.load(Ordering::Relaxed);
+        let asked = demand.asked.swap(0, Ordering::AcqRel);
+        if *frames < BEGINNING {
+            *frames += 1;
+            self.dry_before = dry;
+            return;
+        }
+        if dry > self.dry_before {
+            self.dry_before = dry;
+            self.reserve.ran_dry();
+        }
+        if asked != 0 {
+            let now = health.now();
+            let took = Duration::from_nanos(now.saturating_sub(asked));
+            let period = demand.period.load(Ordering::Relaxed) as f64 / rate;
+            let period = Duration::from_secs_f64(period);
+            self.reserve
+                .answered(Duration::from_nanos(now), took, period);
+        }
+        let reserve = self.reserve.get().as_secs_f64() * rate;
+        demand.reserve.store(reserve as usize, Ordering::Relaxed);
     }
 }
 
 impl Sink for PlaybackDevice {
-    /// Never waits. A device that does not take its sound loses the frame.
+    /// Never waits.
     fn write(&mut self, frame: &[i16; FRAME]) -> Result<(), AudioError> {
-        if self.lost.is_set() {
-            return Err(AudioError::Output(format!(
-                "the speaker \"{}\" is gone",
-                self.name
-            )));
-        }
-        let before = self.ring.buffer().capacity() - self.ring.slots();
-        self.frame.clear();
-        self.frame.extend_from_slice(frame);
-        if before < self.low {
-            stretch::lengthen(&mut self.frame, true);
-        }
-        self.scaled.clear();
-        self.scaled.extend(
-            self.frame
-                .iter()
-                .map(|&sample| f32::from(sample) / 32_768.0),
-        );
-        self.converter.push(&self.scaled, &mut self.ready);
-        // What does not fit is lost: the device stands still.
-        let _ = self.ring.push_partial_slice(&self.ready);
-        let waiting = self.ring.buffer().capacity() - self.ring.slots();
-        if waiting > self.most {
-            // The device throws the surplus away as soon as it goes on.
-            self.level.reset();
-        } else {
-            let trim = self.level.correct(waiting);
-            self.converter.trim(trim);
-        }
-        self.ready.clear();
+        self.feed().write(frame);
         Ok(())
+    }
+
+    fn stretch(&mut self, relative: f64) {
+        self.feed().line.converter.trim(relative);
+    }
+
+    fn wants_frame(&mut self) -> Option<bool> {
+        Some(self.feed().wants_frame())
     }
 }
 
 impl fmt::Debug for PlaybackDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PlaybackDevice")
-            .field("name", &self.name)
-            .field("rate", &self.rate)
+            .field("rate", &self.feed.line.rate)
+            .field("waiting", &self.feed.waiting())
+            .field("reserve", &self.feed.reserve.get())
             .finish_non_exhaustive()
     }
+}
+
+impl Kind for Speakers {
+    type Line = Line;
+    const KIND: DeviceKind = DeviceKind::Output;
+
+    fn start(
+        &self,
+        device: &Device,
+        format: Format,
+        health: &Arc<Health>,
+    ) -> Result<(Stream, Line), String> {
+        let rate = format.config.sample_rate;
+        let (line, drain) = line(rate, format.config.channels, &self.bell, health)?;
+        let stream = device
+            .build_output_stream_raw(
+                format.config,
+                format.sample,
+                drain.callback(format.sample),
+                health.watcher(),
+                Some(OPENING),
+            )
+            .map_err(super::reason)?;
+        Ok((stream, line))
+    }
+}
+
+/// A ring, and its two ends.
+fn line(
+    rate: u32,
+    channels: u16,
+    bell: &Bell,
+    health: &Arc<Health>,
+) -> Result<(Line, Drain), String> {
+    let (ring, consumer) = RingBuffer::new((rate * RING_MS / 1_000) as usize);
+    let demand = Arc::new(Demand::default());
+    let taps = if rate == SAMPLE_RATE { FEW_TAPS } else { TAPS };
+    let drain = Drain {
+        ring: consumer,
+        channels: usize::from(channels).max(1),
+        demand: Arc::clone(&demand),
+        health: Arc::clone(health),
+        bell: bell.clone(),
+        before: 0,
+        flowing: false,
+    };
+    let line = Line {
+        ring,
+        demand,
+        health: Arc::clone(health),
+        rate,
+        converter: Converter::adjustable(SAMPLE_RATE, rate, FRAME / 4, taps)?,
+        frames: 0,
+    };
+    Ok((line, drain))
 }
 
 /// The device's end of the ring.
 struct Drain {
     ring: Consumer<f32>,
     channels: usize,
-    /// Playing begins, and begins again after the ring ran dry, at this level.
-    target: usize,
-    most: usize,
+    demand: Arc<Demand>,
+    health: Arc<Health>,
+    bell: Bell,
+    /// What the device took the time before.
+    before: usize,
+    /// Sound has come.
     flowing: bool,
 }
 
@@ -156,40 +276,61 @@ impl Drain {
         format: SampleFormat,
     ) -> impl FnMut(&mut Data, &cpal::OutputCallbackInfo) + Send + 'static {
         move |data, _| match format {
-            SampleFormat::F32 => self.play::<f32>(data),
-            SampleFormat::I16 => self.play::<i16>(data),
-            SampleFormat::I32 => self.play::<i32>(data),
-            SampleFormat::I24 => self.play::<I24>(data),
-            SampleFormat::U8 => self.play::<u8>(data),
+            SampleFormat::F32 => self.play_data::<f32>(data),
+            SampleFormat::I16 => self.play_data::<i16>(data),
+            SampleFormat::I32 => self.play_data::<i32>(data),
+            SampleFormat::I24 => self.play_data::<I24>(data),
+            SampleFormat::U8 => self.play_data::<u8>(data),
             _ => {}
         }
     }
 
-    fn play<T: SizedSample + FromSample<f32>>(&mut self, data: &mut Data) {
-        let Some(samples) = data.as_slice_mut::<T>() else {
-            return;
-        };
-        let waiting = self.ring.slots();
-        if !self.flowing && waiting < self.target {
-            samples.fill(T::EQUILIBRIUM);
-            return;
+    fn play_data<T: SizedSample + FromSample<f32>>(&mut self, data: &mut Data) {
+        if let Some(samples) = data.as_slice_mut::<T>() {
+            self.play(samples);
         }
-        if waiting > self.most || !self.flowing {
-            let surplus = waiting.saturating_sub(self.target);
-            if let Ok(old) = self.ring.read_chunk(surplus) {
-                old.commit_all();
-            }
-        }
-        self.flowing = true;
+    }
+
+    /// Plays what is there, and asks for more when it would not last for the next time.
+    fn play<T: SizedSample + FromSample<f32>>(&mut self, samples: &mut [T]) {
+        self.health.called();
+        let wanted = samples.len() / self.channels;
+        let mut lacking = 0;
         for frame in samples.chunks_mut(self.channels) {
             let sample = match self.ring.pop() {
                 Ok(sample) => T::from_sample(sample),
                 Err(_) => {
-                    self.flowing = false;
+                    lacking += 1;
                     T::EQUILIBRIUM
                 }
             };
             frame.fill(sample);
         }
+        self.flowing |= lacking < wanted;
+        if self.flowing && lacking > 0 {
+            self.demand.dry.fetch_add(lacking, Ordering::Relaxed);
+        }
+        self.ask(wanted);
+    }
+
+    fn ask(&mut self, wanted: usize) {
+        // A device that fills its buffer takes more than a period, once: that is not the rule.
+        let usual = wanted.min(self.before);
+        self.before = wanted;
+        let period = self.demand.period.load(Ordering::Relaxed);
+        let period = usual.max(period - period.div_ceil(FORGETTING).min(period));
+        self.demand.period.store(period, Ordering::Relaxed);
+        if self.ring.slots() < self.demand.threshold() {
+            let now = self.health.now();
+            // The oldest question counts: until it is answered it is still the same one.
+            let _ = self
+                .demand
+                .asked
+                .compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
+            self.bell.ring();
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -290,9 +290,9 @@ impl Node for VirtualPhone {
                 };
                 self.phone.handle_datagram(now, local, from, &payload);
             }
-            Delivery::Connected { stream, .. } => {
+            Delivery::Connected { stream, local } => {
                 if let Some(connection) = self.streams.get(&stream) {
-                    self.phone.handle_connected(now, *connection);
+                    self.phone.handle_connected(now, *connection, Some(local));
                 }
             }
             Delivery::Accepted {

@@ -357,8 +357,13 @@ impl Phone {
         Connection(connection.0)
     }
 
-    /// A connection of [`Output::Connect`] stands.
-    pub fn handle_connected(&mut self, now: Instant, connection: Connection) {
+    /// A connection of [`Output::Connect`] stands; `local` is its address here, if that is known.
+    pub fn handle_connected(
+        &mut self,
+        now: Instant,
+        connection: Connection,
+        local: Option<SocketAddr>,
+    ) {
         if is_media(connection) {
             if self.handle_turn_stream(now, connection, StreamEvent::Connected) {
                 return;
@@ -369,7 +374,7 @@ impl Phone {
         }
         self.desk
             .sip
-            .handle_connected(now, ConnectionId(connection.0));
+            .handle_connected(now, ConnectionId(connection.0), local);
         self.settle(now);
     }
 

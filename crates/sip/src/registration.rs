@@ -271,7 +271,7 @@ impl Endpoint {
         else {
             return false;
         };
-        let ours = self.contact_uri(flow.remote(), Named::by(&bound));
+        let ours = self.contact_uri(flow, Named::by(&bound));
         let is_new = !ours.is_equivalent(&bound);
         let Some(registration) = &mut self.registration else {
             return false;

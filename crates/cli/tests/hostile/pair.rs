@@ -217,7 +217,7 @@ impl Pair {
                 from,
                 payload,
             } => phone.handle_datagram(now, local, from, &payload),
-            Passing::Connected(connection) => phone.handle_connected(now, connection),
+            Passing::Connected(connection) => phone.handle_connected(now, connection, None),
             Passing::Bytes(connection, payload) => phone.handle_stream(now, connection, &payload),
             Passing::Closed(connection, refused) => {
                 phone.handle_closed(now, connection, refused.then(|| "refused".to_owned()));

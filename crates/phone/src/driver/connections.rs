@@ -375,7 +375,12 @@ async fn open(
     };
     let error = match tokio::time::timeout(CONNECT_TIMEOUT, opened).await {
         Ok(Ok(stream)) => {
-            if inbox.send(Incident::Connected(connection)).await.is_ok() {
+            let local = match &stream {
+                Opened::Tcp(stream) => stream.local_addr(),
+                Opened::Tls(stream) => stream.get_ref().0.local_addr(),
+            };
+            let connected = Incident::Connected(connection, local.ok());
+            if inbox.send(connected).await.is_ok() {
                 match stream {
                     Opened::Tcp(stream) => serve_tcp(connection, stream, waiting, inbox).await,
                     Opened::Tls(stream) => {

@@ -158,7 +158,8 @@ enum Incident {
         /// The socket that listens, if it does for media.
         media: Option<SocketAddr>,
     },
-    Connected(Connection),
+    /// With the address of its end here.
+    Connected(Connection, Option<SocketAddr>),
     Bytes(Connection, Vec<u8>),
     Closed {
         connection: Connection,
@@ -424,13 +425,13 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                     tracing::warn!(%peer, "too many connections: one more was closed");
                 }
             }
-            Incident::Connected(connection) if self.connections.is_open(connection) => {
-                self.phone.handle_connected(now, connection);
+            Incident::Connected(connection, local) if self.connections.is_open(connection) => {
+                self.phone.handle_connected(now, connection, local);
             }
             Incident::Bytes(connection, bytes) if self.connections.is_open(connection) => {
                 self.phone.handle_stream(now, connection, &bytes);
             }
-            Incident::Connected(_) | Incident::Bytes(..) => {}
+            Incident::Connected(..) | Incident::Bytes(..) => {}
             Incident::Closed { connection, error } => {
                 if self.connections.ended(connection) {
                     self.phone.handle_closed(now, connection, error);

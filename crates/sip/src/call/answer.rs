@@ -93,7 +93,7 @@ impl Endpoint {
             return Err(CommandRefused::UnknownCall);
         }
         let invited = self.invited(call).ok_or(CommandRefused::WrongState)?;
-        let (key, peer) = (invited.key.clone(), invited.flow.remote());
+        let (key, peer) = (invited.key.clone(), invited.flow);
         let request = invited.invite.clone();
         self.calls.remove(&call);
         let agent = self.contact_uri(peer, Named::Any).host.to_string();

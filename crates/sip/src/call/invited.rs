@@ -193,7 +193,7 @@ impl Endpoint {
         response
             .headers
             .copy(HeaderName::RecordRoute, &request.headers);
-        let contact = self.contact(flow.remote(), Self::answers_by(request, flow));
+        let contact = self.contact(flow, Self::answers_by(request, flow));
         response
             .headers
             .push(HeaderName::Contact, contact.to_string());

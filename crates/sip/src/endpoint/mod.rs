@@ -143,8 +143,18 @@ impl Endpoint {
         self.handle_message(now, Message::parse_datagram(payload), flow);
     }
 
-    /// A connection that the endpoint asked for is open.
-    pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId) {
+    /// A connection that the endpoint asked for is open; `local` is its address here, if that is
+    /// known.
+    pub fn handle_connected(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        local: Option<SocketAddr>,
+    ) {
+        if let Some(local) = local {
+            self.connections.set_local(connection, local);
+            self.print_again(connection);
+        }
         self.connections
             .handle_connected(now, connection, &mut self.transmits);
     }

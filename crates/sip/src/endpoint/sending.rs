@@ -328,9 +328,9 @@ impl Endpoint {
             Protocol::Udp | Protocol::Tcp => Named::Any,
         };
         let contact = match transaction.request.method {
-            Method::Invite => Some(self.contact(flow.remote(), named).to_string()),
+            Method::Invite => Some(self.contact(flow, named).to_string()),
             Method::Register => {
-                let uri = self.contact_uri(flow.remote(), named);
+                let uri = self.contact_uri(flow, named);
                 Some(self.register_contact(uri))
             }
             _ => None,
@@ -346,6 +346,36 @@ impl Endpoint {
             headers.set(HeaderName::Contact, contact);
         }
         transaction.request.to_bytes()
+    }
+
+    /// What waits for a connection is printed anew, now that our end of it is known, which may be
+    /// the only place where we are reached.
+    pub(super) fn print_again(&mut self, connection: ConnectionId) {
+        let waits = |transaction: &ClientTransaction| match &transaction.stage {
+            Stage::Sent(sent) => sent.flow.connection() == Some(connection),
+            Stage::Locating(_) | Stage::Unsent => false,
+        };
+        let mut waiting = self.clients.iter();
+        let keys: Vec<ClientKey> = waiting
+            .by_ref()
+            .filter(|(_, transaction)| waits(transaction))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            let Some(mut transaction) = self.clients.remove(&key) else {
+                continue;
+            };
+            if let Stage::Sent(sent) = &transaction.stage {
+                let (flow, old) = (sent.flow, sent.payload.clone());
+                let fixed = !matches!(sent.resort, Resort::Udp { .. });
+                let new = self.print(&key, &mut transaction, flow, fixed);
+                self.connections.replace_waiting(connection, &old, &new);
+                if let Stage::Sent(sent) = &mut transaction.stage {
+                    sent.payload = new;
+                }
+            }
+            self.clients.insert(key, transaction);
+        }
     }
 
     /// The host and port that our Via names towards a peer; also for TCP the listening port
@@ -364,9 +394,10 @@ impl Endpoint {
         }
     }
 
-    /// Our Contact URI as `peer` should use it: our public address, once that is known.
-    pub(crate) fn contact_uri(&self, peer: SocketAddr, named: Named) -> Uri {
-        let protocol = named.protocol();
+    /// Our Contact URI as the peer at the end of a flow should use it: our public address, once that
+    /// is known.
+    pub(crate) fn contact_uri(&self, flow: Flow, named: Named) -> Uri {
+        let (peer, protocol) = (flow.remote(), named.protocol());
         let (host, port) = self.sent_by(peer.ip(), protocol);
         let seen = self.peers.public(protocol, peer);
         let listens = match protocol {
@@ -378,6 +409,12 @@ impl Endpoint {
             // Over TCP the port that a peer sees is the connection's, not the one we listen on;
             // without a NAT in between, the latter is worth more.
             Some(seen) if listens && seen.ip() == host => SocketAddr::new(host, port),
+            // Where nothing else is accepted, the connection itself is the way to us.
+            seen if protocol.is_stream() && !listens => {
+                let own = flow.connection().and_then(|id| self.connections.local(id));
+                let own = own.filter(|own| seen.is_none_or(|seen| seen.ip() == own.ip()));
+                own.or(seen).unwrap_or(SocketAddr::new(host, port))
+            }
             Some(seen) => seen,
             None => SocketAddr::new(host, port),
         };
@@ -398,8 +435,8 @@ impl Endpoint {
     }
 
     /// Our Contact header field.
-    pub(crate) fn contact(&self, peer: SocketAddr, named: Named) -> NameAddr {
-        let mut contact = NameAddr::new(self.contact_uri(peer, named));
+    pub(crate) fn contact(&self, flow: Flow, named: Named) -> NameAddr {
+        let mut contact = NameAddr::new(self.contact_uri(flow, named));
         if self.config.ice {
             // RFC 5768 section 4.
             contact.params.set("+sip.ice", None);

@@ -27,6 +27,8 @@ const PONG_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Connection {
     peer: SocketAddr,
+    /// Our end, once that is known.
+    local: Option<SocketAddr>,
     tls: Tls,
     state: State,
 }
@@ -117,7 +119,13 @@ impl Connections {
             since: now,
             waiting: Vec::new(),
         };
-        self.table.insert(id, Connection { peer, tls, state });
+        let connection = Connection {
+            peer,
+            local: None,
+            tls,
+            state,
+        };
+        self.table.insert(id, connection);
         out.push_back(SipTransmit::Connect {
             connection: id,
             to: peer,
@@ -148,6 +156,28 @@ impl Connections {
                 true
             }
             Some(State::Connecting { .. }) | None => false,
+        }
+    }
+
+    /// Where our end of a connection is.
+    pub(crate) fn set_local(&mut self, id: ConnectionId, local: SocketAddr) {
+        if let Some(connection) = self.table.get_mut(&id) {
+            connection.local = Some(local);
+        }
+    }
+
+    /// Our end of a connection that was opened from here.
+    pub(crate) fn local(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.table.get(&id)?.local
+    }
+
+    /// Something else takes the place of what waits for a connection to open.
+    pub(crate) fn replace_waiting(&mut self, id: ConnectionId, old: &[u8], new: &[u8]) {
+        if let Some(State::Connecting { waiting, .. }) =
+            self.table.get_mut(&id).map(|c| &mut c.state)
+            && let Some(payload) = waiting.iter_mut().find(|payload| **payload == old)
+        {
+            new.clone_into(payload);
         }
     }
 
@@ -197,7 +227,13 @@ impl Connections {
             pongs: Pongs::NeverAsked,
         };
         let tls = if secure { Tls::Accepted } else { Tls::None };
-        self.table.insert(id, Connection { peer, tls, state });
+        let connection = Connection {
+            peer,
+            local: None,
+            tls,
+            state,
+        };
+        self.table.insert(id, connection);
     }
 
     /// Asks whether the other end is still there (RFC 5626 section 4.4.1).

@@ -88,7 +88,7 @@ impl Registrar {
             panic!("no connection");
         };
         assert_eq!(to, self.peer);
-        self.endpoint.handle_connected(self.now, connection);
+        self.endpoint.handle_connected(self.now, connection, None);
         let SipTransmit::Stream { payload, .. } = self.next() else {
             panic!("no REGISTER");
         };

@@ -528,7 +528,11 @@ impl Wire {
                 Some(peer) if self.nodes[peer].tcp == Tcp::Silent => {}
                 _ => self.put(Delivery::Refused(node, id, "refused")),
             },
-            Delivery::Connected(node, id) => self.with(node, |e, _| e.handle_connected(now, id)),
+            Delivery::Connected(node, id) => {
+                let ip = self.nodes[node].endpoint.config().addresses[0].ip;
+                let local = SocketAddr::new(ip, 40_000 + id.0 as u16);
+                self.with(node, |e, _| e.handle_connected(now, id, Some(local)));
+            }
             Delivery::Refused(node, id, why) => {
                 self.peers.remove(&(node, id));
                 self.with(node, |e, _| e.handle_closed(now, id, Some(why)));

@@ -48,7 +48,7 @@ async fn bytes_go_both_ways_and_the_last_ones_leave_before_the_end() {
     alice.connect(out, plain(address));
     // Written before the connection stands: kept until it does.
     alice.write(out, b"early".to_vec()).unwrap();
-    let Incident::Connected(connected) = next(&mut at_alice).await else {
+    let Incident::Connected(connected, Some(_)) = next(&mut at_alice).await else {
         panic!("it connects");
     };
     assert_eq!(connected, out);
@@ -213,7 +213,7 @@ async fn two_that_open_towards_each_other_have_one_connection() {
         for (index, (side, incidents, _)) in sides.iter_mut().enumerate() {
             let carries = loop {
                 match next(incidents).await {
-                    Incident::Connected(connection) => break connection,
+                    Incident::Connected(connection, _) => break connection,
                     Incident::Accepted { stream, peer, .. } => {
                         assert_eq!(peer, addresses[1 - index]);
                         let accepted = Connection(1 << 62 | 2);

@@ -150,6 +150,14 @@ impl Encoder {
         }
     }
 
+    /// About so many bits a second; G.711 and G.722 have no choice.
+    pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), ::opus::Error> {
+        match self {
+            Encoder::Opus(encoder) => encoder.set_bitrate(bitrate),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
+    }
+
     /// The share of packets, in percent, that the peer loses.
     pub(crate) fn expect_loss(&mut self, percent: u8) -> Result<(), ::opus::Error> {
         match self {

@@ -56,6 +56,8 @@ pub struct JitterBuffer {
     played: VecDeque<i64>,
     timeline: Option<Timeline>,
     suspect: Option<Suspicion>,
+    /// What redundancy takes to arrive, in nanoseconds.
+    cover: i64,
 }
 
 /// A run of packets whose timestamps belong together.
@@ -107,7 +109,14 @@ impl JitterBuffer {
             played: VecDeque::new(),
             timeline: None,
             suspect: None,
+            cover: 0,
         }
+    }
+
+    /// From now on packets are waited for by so much longer, because what is lost comes again so much
+    /// later.
+    pub fn set_cover(&mut self, cover: Duration) {
+        self.cover = cover.as_nanos() as i64;
     }
 
     /// Packets that wait.
@@ -181,6 +190,28 @@ impl JitterBuffer {
         if timestamp > timeline.newest {
             timeline.newest = timestamp;
             timeline.transit = transit;
+        }
+        self.packets.insert(timestamp, packet);
+        self.bound();
+        Inserted::Queued
+    }
+
+    /// A packet was restored by redundancy. When it came says nothing about the path, and without a
+    /// timeline there is nothing to fill up.
+    pub fn insert_restored(&mut self, packet: Packet) -> Inserted {
+        let Some(timeline) = &self.timeline else {
+            return Inserted::Suspect;
+        };
+        let timestamp = extend(timeline.newest, packet.timestamp);
+        if self.nanoseconds(timestamp - timeline.newest).abs() > JUMP {
+            return Inserted::Suspect;
+        }
+        if self.packets.contains_key(&timestamp) || self.played.contains(&timestamp) {
+            return Inserted::Duplicate;
+        }
+        let playing = timeline.playing.as_ref();
+        if playing.is_some_and(|playing| timestamp < playing.next) {
+            return Inserted::Late;
         }
         self.packets.insert(timestamp, packet);
         self.bound();
@@ -445,7 +476,7 @@ impl JitterBuffer {
         let least = self.settings.minimum.as_nanos() as i64;
         let most = self.settings.maximum.as_nanos() as i64;
         let wanted = timeline.delays.spread() + self.look_ahead.as_nanos() as i64;
-        timeline.delays.least() + wanted.clamp(least, most.max(least))
+        timeline.delays.least() + wanted.clamp(least, most.max(least)) + self.cover
     }
 
     /// A moment less a timestamp, in nanoseconds on an arbitrary scale.

@@ -50,6 +50,7 @@ pub mod codec;
 pub mod jitter;
 mod playout;
 mod reception;
+pub mod redundancy;
 mod resample;
 mod rtcp;
 pub mod secure;

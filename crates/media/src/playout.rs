@@ -114,6 +114,18 @@ impl Playout {
         }
     }
 
+    /// A packet came back by redundancy.
+    pub(crate) fn restore(&mut self, packet: Packet) {
+        if self.buffer.insert_restored(packet) == Inserted::Queued {
+            self.counters.recovered += 1;
+        }
+    }
+
+    /// Redundancy takes so long to bring back what is lost.
+    pub(crate) fn set_cover(&mut self, cover: Duration) {
+        self.buffer.set_cover(cover);
+    }
+
     /// The next 10 ms; `None` while nothing is to be played yet.
     pub(crate) fn frame(&mut self, now: Instant) -> Option<[i16; FRAME]> {
         let advice = self.buffer.tick(now, self.ahead());

@@ -8,6 +8,7 @@ use rtcp_types::{
 };
 
 use crate::reception::Block;
+use crate::redundancy::trace::Reported;
 
 /// The longest compound packet that is looked at.
 const LONGEST: usize = 1_500;
@@ -16,6 +17,8 @@ const NTP_EPOCH: u64 = 2_208_988_800;
 /// The SDES item CNAME (RFC 3550 section 6.5.1), and the longest one that fits.
 const CNAME: u8 = 1;
 const LONGEST_CNAME: usize = 255;
+/// The packet type of extended reports (RFC 3611 section 2).
+const EXTENDED_REPORT: u8 = 207;
 
 /// What our sender tells about itself.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct Report<'a> {
     /// Present if we sent since the last but one report.
     pub(crate) sender: Option<SenderInfo>,
     pub(crate) block: Option<(u32, Block)>,
+    /// Blocks of an extended report (RFC 3611), as they stand on the wire; empty: none.
+    pub(crate) extended: &'a [u8],
     /// Our last one, under this SSRC.
     pub(crate) bye: bool,
 }
@@ -74,6 +79,7 @@ impl Report<'_> {
         let item = SdesItem::builder(CNAME, clip(self.cname));
         let chunk = SdesChunk::builder(self.ssrc).add_item(item);
         compound = compound.add_packet(Sdes::builder().add_chunk(chunk));
+        let extended = if self.bye { &[] } else { self.extended };
         if self.bye {
             compound = compound.add_packet(Bye::builder().add_source(self.ssrc));
         }
@@ -81,6 +87,17 @@ impl Report<'_> {
         match compound.write_into(&mut bytes) {
             Ok(length) => bytes.truncate(length),
             Err(_) => bytes.clear(),
+        }
+        if !extended.is_empty() {
+            bytes.extend([0x80, EXTENDED_REPORT]);
+            bytes.extend(
+                (1 + extended.len() / 4)
+                    .try_into()
+                    .unwrap_or(u16::MAX)
+                    .to_be_bytes(),
+            );
+            bytes.extend(self.ssrc.to_be_bytes());
+            bytes.extend(extended);
         }
         bytes
     }
@@ -104,6 +121,8 @@ pub(crate) struct Heard {
     pub(crate) blocks: Vec<(u32, Block)>,
     /// Sources that said BYE.
     pub(crate) byes: Vec<u32>,
+    /// Loss RLE blocks (RFC 3611 section 4.1): the SSRC that they are about, and what they say.
+    pub(crate) fates: Vec<(u32, Reported)>,
 }
 
 /// Reads a compound packet; `None` if any part of it is malformed, or if it does not begin with a
@@ -131,7 +150,32 @@ pub(crate) fn read(datagram: &[u8]) -> Option<Heard> {
             _ => {}
         }
     }
+    heard.fates = fates(datagram);
     Some(heard)
+}
+
+/// The loss RLE blocks of a compound packet whose framing is known to be right.
+fn fates(mut datagram: &[u8]) -> Vec<(u32, Reported)> {
+    let words = |header: &[u8; 4]| 4 + 4 * usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let mut found = Vec::new();
+    while let Some(header) = datagram.first_chunk() {
+        let Some((packet, rest)) = datagram.split_at_checked(words(header)) else {
+            break;
+        };
+        datagram = rest;
+        let mut blocks = match header[1] {
+            EXTENDED_REPORT => packet.get(8..).unwrap_or_default(),
+            _ => &[],
+        };
+        while let Some(header) = blocks.first_chunk() {
+            let Some((block, rest)) = blocks.split_at_checked(words(header)) else {
+                break;
+            };
+            blocks = rest;
+            found.extend(Reported::parse(block));
+        }
+    }
+    found
 }
 
 fn block(block: ReportBlock<'_>) -> (u32, Block) {
@@ -167,6 +211,9 @@ mod tests {
         delay_since: 65_536,
     };
 
+    /// A loss RLE block about source 9: of eight packets from 10 on, the second is missing.
+    const EXTENDED: [u8; 16] = [1, 0, 0, 3, 0, 0, 0, 9, 0, 10, 0, 18, 0xdf, 0xff, 0, 0];
+
     fn report(sender: bool, bye: bool) -> Vec<u8> {
         let sender = sender.then_some(SenderInfo {
             ntp: 0x1234_5678_9abc_def0,
@@ -181,6 +228,7 @@ mod tests {
             cname,
             sender,
             block,
+            extended: &EXTENDED,
             bye,
         }
         .write()
@@ -194,6 +242,9 @@ mod tests {
         assert_eq!(heard.byes, [5]);
         let heard = read(&report(false, false)).unwrap();
         assert!(heard.senders.is_empty() && heard.byes.is_empty());
+        let mut arrived = vec![true; 8];
+        arrived[1] = false;
+        assert_eq!(heard.fates, [(9, Reported { begin: 10, arrived })]);
         assert_eq!(heard.blocks, [(9, BLOCK)]);
     }
 
@@ -206,6 +257,7 @@ mod tests {
                 cname: &cname,
                 sender: None,
                 block: None,
+                extended: &[],
                 bye: true,
             };
             assert_eq!(read(&report.write()).unwrap().byes, [5], "{length}");

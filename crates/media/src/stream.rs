@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::reception::Block;
+use crate::redundancy::Redundancy;
 use crate::rtcp::{self, Report};
 use crate::{Codec, FRAME};
 
@@ -34,6 +35,8 @@ pub struct StreamConfig {
     pub send_fec: bool,
     /// How much sound a packet of ours holds: 10, 20 (by default), 40 or 60 ms.
     pub ptime: Duration,
+    /// Redundancy beside Opus (RFC 2198), if it was agreed.
+    pub redundancy: Redundancy,
 }
 
 impl StreamConfig {
@@ -48,6 +51,7 @@ impl StreamConfig {
             rtcp_mux: true,
             send_fec: true,
             ptime: PTIME,
+            redundancy: Redundancy::default(),
         }
     }
 
@@ -56,7 +60,14 @@ impl StreamConfig {
             return Err(StreamError::PacketTime(self.ptime));
         }
         let receive = self.receive.iter().map(|(payload_type, _)| *payload_type);
-        let mut used = receive.chain([self.send.1]).chain(self.telephone_event);
+        let redundancy = [self.redundancy.send, self.redundancy.receive]
+            .into_iter()
+            .flatten();
+        let redundancy = redundancy.flat_map(|types| [Some(types.red), types.parity]);
+        let mut used = receive
+            .chain([self.send.1])
+            .chain(self.telephone_event)
+            .chain(redundancy.flatten());
         let forbidden = |payload_type: &u8| {
             *payload_type > 127 || (self.rtcp_mux && (64..=95).contains(payload_type))
         };
@@ -160,8 +171,14 @@ pub const PTIMES: [Duration; 4] = [
 /// The first report follows the first packet by about this (RFC 3550 section 6.2 lets a unicast
 /// session begin at once; a few packets later there is something to report).
 const FIRST_REPORT: Duration = Duration::from_millis(500);
-/// The interval of reports, before randomisation: RFC 3550 section 6.2's minimum.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval of reports, before randomisation: shorter than RFC 3550 section 6.2's minimum, since the
+/// sender's redundancy follows them (docs/deviations.md).
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A first loss is reported about so long after it (RFC 4585 section 3.5 calls that early feedback): by
+/// then it is sure that the packet was not just overtaken.
+const EARLY: Duration = Duration::from_millis(150);
+/// Losses this long after the last report's are a first loss.
+const FIRST_LOSS: Duration = Duration::from_secs(2);
 /// The compensation for the randomisation (RFC 3550 section 6.3.1): e - 3/2.
 const COMPENSATION: f64 = 1.218_28;
 /// A round trip longer than this is nonsense.
@@ -186,6 +203,8 @@ pub struct MediaStream {
     collided: bool,
     /// When the next report is due.
     report_at: Option<Instant>,
+    /// When packets of the peer's were missing last.
+    loss_at: Option<Instant>,
     /// RTP packets that were sent when the last two reports went out (RFC 3550 section 6.4: a
     /// sender report if there were any since the last but one).
     sent_at_reports: [u64; 2],
@@ -208,19 +227,30 @@ impl MediaStream {
         config.check()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let begin = [rng.next_u32(), rng.next_u32(), rng.next_u32()];
-        let outgoing = Outgoing::new(config.send, config.send_fec, config.ptime, begin)
-            .map_err(|error| StreamError::Opus(error.to_string()))?;
+        let outgoing = Outgoing::new(
+            config.send,
+            config.send_fec,
+            config.ptime,
+            config.redundancy.send,
+            begin,
+        )
+        .map_err(|error| StreamError::Opus(error.to_string()))?;
         Ok(MediaStream {
             began: now,
             wall,
             rng,
             outgoing,
-            incoming: Incoming::new(config.receive.clone(), config.telephone_event),
+            incoming: Incoming::new(
+                config.receive.clone(),
+                config.telephone_event,
+                config.redundancy.receive,
+            ),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             sent_before: (0, 0),
             collided: false,
             report_at: None,
+            loss_at: None,
             sent_at_reports: [0; 2],
             heard: None,
             round_trip_ms: None,
@@ -271,6 +301,7 @@ impl MediaStream {
             Received::Key(key) => self.event(MediaEvent::Digit(key)),
             Received::Sound => {}
         }
+        self.expect_early_report(now);
         if before == 0 {
             // Before the digit that the first packet may have brought.
             self.events.push_front(MediaEvent::FirstReceived);
@@ -292,6 +323,11 @@ impl MediaStream {
         for (ssrc, block) in heard.blocks {
             if ssrc == self.outgoing.ssrc() {
                 self.handle_block(now, block);
+            }
+        }
+        for (ssrc, reported) in heard.fates {
+            if ssrc == self.outgoing.ssrc() {
+                self.outgoing.reported_fates(&reported);
             }
         }
         let source = self.incoming.ssrc();
@@ -427,11 +463,16 @@ impl MediaStream {
         let sender =
             (sent > self.sent_at_reports[0]).then(|| self.outgoing.info(now, self.ntp(now)));
         self.sent_at_reports = [self.sent_at_reports[1], sent];
+        let extended = match bye {
+            true => Vec::new(),
+            false => self.incoming.extended(),
+        };
         let report = Report {
             ssrc: self.outgoing.ssrc(),
             cname: &self.config.cname,
             sender,
             block: self.incoming.block(now),
+            extended: &extended,
             bye,
         };
         let payload = report.write();
@@ -445,6 +486,21 @@ impl MediaStream {
     fn expect_first_report(&mut self, now: Instant) {
         if self.report_at.is_none() {
             self.report_at = Some(now + self.randomised(FIRST_REPORT));
+        }
+    }
+
+    /// Brings the next report forward when packets are missing after a time without losses.
+    fn expect_early_report(&mut self, now: Instant) {
+        if self.incoming.lossy() != Some(now) {
+            return;
+        }
+        let known = self
+            .loss_at
+            .replace(now)
+            .is_some_and(|at| now.saturating_duration_since(at) < FIRST_LOSS);
+        if !known {
+            let early = now + self.randomised(EARLY);
+            self.report_at = self.report_at.map(|at| at.min(early));
         }
     }
 

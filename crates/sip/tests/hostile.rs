@@ -168,6 +168,7 @@ fn local() -> LocalMedia {
         direction: Direction::SendRecv,
         rtcp_mux: true,
         ptime: None,
+        brief: false,
     }
 }
 

@@ -306,6 +306,7 @@ fn local_media() -> impl Strategy<Value = LocalMedia> {
                     direction,
                     rtcp_mux: mux,
                     ptime,
+                    brief: false,
                 }
             },
         )

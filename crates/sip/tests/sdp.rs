@@ -46,6 +46,7 @@ fn ours() -> LocalMedia {
         direction: Direction::SendRecv,
         rtcp_mux: true,
         ptime: Some(20),
+        brief: false,
     }
 }
 
@@ -645,6 +646,24 @@ fn our_offer_line_by_line() {
 }
 
 #[test]
+fn a_brief_offer_leaves_out_what_every_reader_knows() {
+    let long = ours();
+    let brief = LocalMedia {
+        brief: true,
+        ..ours()
+    };
+    let text = String::from_utf8(offer(&brief)).unwrap();
+    assert!(
+        !text.contains("a=rtpmap:0 ") && !text.contains("a=ptime"),
+        "{text}"
+    );
+    assert!(text.contains("a=rtpmap:96 opus/48000/2\r\n"), "{text}");
+    let [brief, long] = [brief, long]
+        .map(|local| read_offer(&parse(&String::from_utf8(offer(&local)).unwrap())).unwrap());
+    assert_eq!(brief.codecs, long.codecs);
+}
+
+#[test]
 fn ipv6_and_an_rtcp_address_of_its_own() {
     let local = LocalMedia {
         rtp: "[2001:db8::1]:7000".parse().unwrap(),
@@ -854,4 +873,32 @@ fn a_foreign_fragment_is_read_as_far_as_it_can_be_used() {
     let end = "a=ice-pwd:asd88fgpdd777uzjYhagZg\na=ice-ufrag:8hhY\na=end-of-candidates\n";
     let end = TrickleFragment::parse(end.as_bytes(), Some("foo")).unwrap();
     assert!(end.end_of_candidates && end.candidates.is_empty());
+}
+
+#[test]
+fn redundancy_is_answered_under_the_offers_numbers() {
+    // A browser's formats.
+    let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                 m=audio 4000 RTP/AVP 111 63 0\r\na=rtpmap:111 opus/48000/2\r\n\
+                 a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n";
+    let mut local = ours();
+    let red = RtpCodec {
+        fmtp: Some("96/96".into()),
+        ..codec(62, "red", 48_000, 2)
+    };
+    local.codecs.push(red.clone());
+    let (text, negotiated) = answer_text(offer, &local);
+    assert!(text.contains("RTP/AVP 111 63 0\r\n"), "{text}");
+    assert!(text.contains("a=fmtp:63 111/111\r\n"), "{text}");
+    assert_eq!(negotiated.codecs.len(), 2);
+    assert_eq!(negotiated.redundancy.len(), 1);
+    assert_eq!(negotiated.redundancy[0].payload_type, 63);
+    // Redundancy of nothing that is left is left out, and alone it is no codec.
+    let (text, _) = answer_text(&offer.replace("opus", "other"), &local);
+    assert!(text.contains("RTP/AVP 0\r\n"), "{text}");
+    let alone = offer.replace("opus", "other").replace(" 63 0", " 63");
+    assert_eq!(
+        answer(&parse(&alone), &local).unwrap_err(),
+        AnswerRefused::NoCodec
+    );
 }

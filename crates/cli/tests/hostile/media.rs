@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use ringtrue_media::redundancy::Redundancy;
 use ringtrue_media::{Codec, FRAME, FRAME_TIME, MediaStream, StreamConfig};
 use ringtrue_testnet::fuzz;
 
@@ -11,6 +12,7 @@ fn stream(codec: Codec, seed: u64, now: Instant) -> MediaStream {
         .map(|codec| (codec.default_payload_type(), codec))
         .to_vec();
     config.telephone_event = Some(101);
+    config.redundancy = Redundancy::both();
     MediaStream::new(config, seed, now, SystemTime::UNIX_EPOCH).expect("a stream")
 }
 
@@ -32,7 +34,47 @@ fn recording(codec: Codec, now: Instant) -> Vec<Vec<u8>> {
     key.truncate(12);
     key.extend([5, 0x8a, 3, 0x20]);
     sent.push(key);
+    if codec == Codec::Opus {
+        let redundant = sent.windows(3).filter_map(redundant);
+        sent = redundant
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(sent)
+            .collect();
+    }
     sent
+}
+
+/// The last of three packets as RFC 2198 has it: with a copy of the first, and with a parity block of both.
+fn redundant(packets: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let types = Redundancy::OFFERED;
+    let [first, second, third] = packets else {
+        return None;
+    };
+    let sound = |packet: &Vec<u8>| packet.get(1).is_some_and(|kind| kind & 0x7f == 96);
+    if ![first, second, third].into_iter().all(sound) {
+        return None;
+    }
+    let copy = first.get(12..)?;
+    let mut parity = vec![2, 1, 2];
+    let longest = copy.len().max(second.len() - 12);
+    let octet = |packet: &[u8], at: usize| match at {
+        0 => packet.len() as u8 - 12,
+        at => packet.get(11 + at).copied().unwrap_or(0),
+    };
+    parity.extend((0..=longest).map(|at| octet(first, at) ^ octet(second, at)));
+    let header = |kind: u8, offset: u32, length: usize| {
+        (1 << 31 | u32::from(kind) << 24 | offset << 10 | length as u32).to_be_bytes()
+    };
+    let mut packet = third.get(..12)?.to_vec();
+    packet[1] = packet[1] & 0x80 | types.red;
+    packet.extend(header(96, 1_920, copy.len()));
+    packet.extend(header(types.parity?, 0, parity.len()));
+    packet.push(96);
+    for block in [copy, &parity, third.get(12..)?] {
+        packet.extend(block);
+    }
+    Some(packet)
 }
 
 #[test]

@@ -152,6 +152,7 @@ fn local() -> LocalMedia {
         direction: Direction::SendRecv,
         rtcp_mux: true,
         ptime: None,
+        brief: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opus by libopus.
 
-use opus::{Application, Bitrate, Channels};
+use opus::{Application, Bandwidth, Bitrate, Channels};
 
 use crate::SAMPLE_RATE;
 
@@ -8,8 +8,8 @@ use crate::SAMPLE_RATE;
 const LONGEST: usize = 5_760;
 /// Losses are concealed in multiples of 2.5 ms.
 const GRAIN: usize = 120;
-/// Bits a second: full band speech with room for the in-band FEC.
-const BITRATE: i32 = 40_000;
+/// What the encoder is told at first, in bits a second.
+const BITRATE: i32 = 42_000;
 /// From 5 on the voice loses nothing that is heard; from 7 on the encoder tells music and tones from
 /// speech, and its choice of mode decides how well a lost packet can be concealed.
 const COMPLEXITY: i32 = 7;
@@ -26,6 +26,8 @@ impl OpusEncoder {
     pub(crate) fn new(fec: bool) -> Result<OpusEncoder, opus::Error> {
         let mut encoder = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
         encoder.set_bitrate(Bitrate::Bits(BITRATE))?;
+        // Up to 8 kHz: below some 60 kbit/s the bits do more good there (docs/decisions/0017).
+        encoder.set_max_bandwidth(Bandwidth::Wideband)?;
         encoder.set_complexity(COMPLEXITY)?;
         encoder.set_inband_fec(fec)?;
         encoder.set_packet_loss_perc(i32::from(EXPECTED_LOSS))?;
@@ -36,6 +38,11 @@ impl OpusEncoder {
         // 1275 octets are the longest frame (RFC 6716 section 3.2.1), plus the TOC octet; 60 ms
         // may take three frames, but not at our bit rates.
         self.encoder.encode_vec(sound, 1_276)
+    }
+
+    /// From now on, about so many bits a second.
+    pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), opus::Error> {
+        self.encoder.set_bitrate(Bitrate::Bits(bitrate))
     }
 
     /// Prepares FEC for `percent` lost packets.

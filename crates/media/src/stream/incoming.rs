@@ -1,6 +1,6 @@
 //! The receiving half of a stream: which source is heard, and what it sends.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rtp_types::RtpPacket;
 
@@ -9,10 +9,16 @@ use crate::codec::{self, Codec};
 use crate::jitter::Packet;
 use crate::playout::{Counters, Playout};
 use crate::reception::{Block, Reception};
+use crate::redundancy::RedundancyTypes;
+use crate::redundancy::receiver::{Again, Receiver};
+use crate::redundancy::red::Red;
+use crate::redundancy::trace::Arrivals;
 use crate::telephone_event::KeyReceiver;
 
 /// The longest RTP packet that is looked at: 120 ms of Opus at its most.
 const LONGEST: usize = 8_192;
+/// So long after the last loss, redundancy is waited for.
+const LOSSY: Duration = Duration::from_secs(10);
 
 /// So many frames of what came before bridge the time until a new timeline begins to play.
 const BRIDGED: u32 = 15;
@@ -35,6 +41,7 @@ pub(super) enum Received {
 pub(super) struct Incoming {
     payload_types: Vec<(u8, Codec)>,
     telephone_event: Option<u8>,
+    redundancy: Option<RedundancyTypes>,
     source: Option<Source>,
     /// The last packet of a source that is not the one that is heard.
     stranger: Option<Stranger>,
@@ -53,6 +60,10 @@ struct Source {
     reception: Reception,
     playout: Option<Playout>,
     keys: KeyReceiver,
+    redundancy: Option<Receiver>,
+    arrivals: Arrivals,
+    /// Packets were missing last at this time.
+    lossy: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -64,10 +75,15 @@ struct Stranger {
 }
 
 impl Incoming {
-    pub(super) fn new(payload_types: Vec<(u8, Codec)>, telephone_event: Option<u8>) -> Incoming {
+    pub(super) fn new(
+        payload_types: Vec<(u8, Codec)>,
+        telephone_event: Option<u8>,
+        redundancy: Option<RedundancyTypes>,
+    ) -> Incoming {
         Incoming {
             payload_types,
             telephone_event,
+            redundancy,
             source: None,
             stranger: None,
             packets: 0,
@@ -101,6 +117,17 @@ impl Incoming {
         }
     }
 
+    /// Redundancy under new types; what was agreed before may still be on its way.
+    pub(super) fn take_redundancy_types(&mut self, types: Option<RedundancyTypes>) {
+        if types.is_none() || types == self.redundancy {
+            return;
+        }
+        self.redundancy = types;
+        if let Some(source) = &mut self.source {
+            source.redundancy = types.map(Receiver::new);
+        }
+    }
+
     pub(super) fn handle(&mut self, now: Instant, datagram: &[u8], own_ssrc: u32) -> Received {
         if datagram.len() > LONGEST {
             return Received::Nothing;
@@ -108,16 +135,21 @@ impl Incoming {
         let Ok(rtp) = RtpPacket::parse(datagram) else {
             return Received::Nothing;
         };
-        let mut known = self.payload_types.iter();
-        let codec = known
-            .find(|(known, _)| *known == rtp.payload_type())
-            .map(|(_, codec)| *codec);
+        let is_red = |types: &RedundancyTypes| types.red == rtp.payload_type();
+        let red = match self.redundancy.is_some_and(|types| is_red(&types)) {
+            true => match Red::parse(rtp.payload()) {
+                Some(red) => red,
+                None => return Received::Nothing,
+            },
+            false => Red::plain(rtp.payload_type(), rtp.payload()),
+        };
+        let codec = self.codec(red.payload_type);
         let duration = match codec {
-            Some(codec) => match codec::duration(codec, rtp.payload()) {
+            Some(codec) => match codec::duration(codec, red.primary) {
                 Some(duration) => duration,
                 None => return Received::Nothing,
             },
-            None if Some(rtp.payload_type()) == self.telephone_event => 0,
+            None if Some(red.payload_type) == self.telephone_event => 0,
             // Comfort noise of RFC 3389, and whatever was not agreed.
             None => return Received::Nothing,
         };
@@ -128,11 +160,75 @@ impl Incoming {
             sequence: rtp.sequence_number(),
             timestamp: rtp.timestamp(),
             marker: rtp.marker_bit(),
-            payload_type: rtp.payload_type(),
+            payload_type: red.payload_type,
             duration,
-            payload: rtp.payload().to_vec(),
+            payload: red.primary.to_vec(),
         };
-        self.sort(now, rtp.ssrc(), codec, packet)
+        let (sequence, timestamp) = (packet.sequence, packet.timestamp);
+        let received = self.sort(now, rtp.ssrc(), codec, packet);
+        if received != Received::Nothing && codec.is_some() {
+            self.take_redundancy(now, sequence, timestamp, duration, &red);
+        }
+        received
+    }
+
+    fn codec(&self, payload_type: u8) -> Option<Codec> {
+        let mut known = self.payload_types.iter();
+        known
+            .find(|(known, _)| *known == payload_type)
+            .map(|(_, codec)| *codec)
+    }
+
+    /// What the packet says about earlier ones.
+    fn take_redundancy(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        timestamp: u32,
+        duration: u32,
+        red: &Red<'_>,
+    ) {
+        let payload_types = &self.payload_types;
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        let (Some(receiver), Some(playout)) = (&mut source.redundancy, &mut source.playout) else {
+            return;
+        };
+        let mut again = |again: Again| {
+            let payload_type = again.payload_type.unwrap_or(red.payload_type);
+            let mut known = payload_types.iter();
+            let codec = known.find(|(known, _)| *known == payload_type);
+            let duration = codec.and_then(|(_, codec)| {
+                let same_clock = codec.clock_rate() == playout.clock_rate();
+                codec::duration(*codec, &again.payload).filter(|_| same_clock)
+            });
+            if let Some(duration) = duration {
+                playout.restore(Packet {
+                    sequence: again.sequence,
+                    timestamp: again.timestamp,
+                    marker: false,
+                    payload_type,
+                    duration,
+                    payload: again.payload,
+                });
+            }
+        };
+        let blocks = red.redundant();
+        receiver.take(
+            sequence,
+            timestamp,
+            duration,
+            red.primary,
+            blocks,
+            &mut again,
+        );
+        let waits = source
+            .lossy
+            .is_some_and(|at| now.saturating_duration_since(at) < LOSSY);
+        let reach = if waits { receiver.reach() } else { 0 };
+        let ticks = u64::from(playout.clock_rate().max(1));
+        playout.set_cover(Duration::from_micros(u64::from(reach) * 1_000_000 / ticks));
     }
 
     /// A source is heard at once when there was none before; another one takes its place after
@@ -188,6 +284,9 @@ impl Incoming {
             reception: Reception::new(clock_rate, now, first.sequence),
             playout: None,
             keys: KeyReceiver::default(),
+            redundancy: self.redundancy.map(Receiver::new),
+            arrivals: Arrivals::new(first.sequence),
+            lossy: None,
         });
     }
 
@@ -197,6 +296,9 @@ impl Incoming {
         };
         if !source.reception.update_sequence(packet.sequence) {
             return Received::Nothing;
+        }
+        if source.arrivals.note(packet.sequence) {
+            source.lossy = Some(now);
         }
         self.packets += 1;
         self.octets += packet.payload.len() as u64;
@@ -259,6 +361,20 @@ impl Incoming {
     pub(super) fn block(&mut self, now: Instant) -> Option<(u32, Block)> {
         let source = self.source.as_mut()?;
         Some((source.ssrc, source.reception.block(now)))
+    }
+
+    /// When packets were missing last.
+    pub(super) fn lossy(&self) -> Option<Instant> {
+        self.source.as_ref()?.lossy
+    }
+
+    /// The extended report's block about which packets came, for a peer that sends redundancy.
+    pub(super) fn extended(&mut self) -> Vec<u8> {
+        let mut block = Vec::new();
+        if let Some(source) = self.source.as_mut().filter(|s| s.redundancy.is_some()) {
+            source.arrivals.report(source.ssrc, &mut block);
+        }
+        block
     }
 
     pub(super) fn lost(&self) -> u64 {

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use rtp_types::RtpPacketBuilder;
 
 use crate::codec::{Codec, EXPECTED_LOSS, Encoder};
+use crate::redundancy::RedundancyTypes;
+use crate::redundancy::sender::{Sender, Spending};
+use crate::redundancy::trace::Reported;
 use crate::rtcp::SenderInfo;
 use crate::{FRAME_TIME, SAMPLE_RATE};
 
@@ -13,6 +16,9 @@ use crate::{FRAME_TIME, SAMPLE_RATE};
 const PAUSE: Duration = Duration::from_millis(200);
 /// The most loss, in percent, that the encoder is told of: beyond it, FEC would take all the bits.
 const MOST_LOSS: f64 = 25.0;
+
+/// What a stream may send, in bits a second of RTP payload, redundancy included.
+const BUDGET: f64 = 42_000.0;
 
 /// Samples of a millisecond.
 const SAMPLES_PER_MS: usize = SAMPLE_RATE as usize / 1_000;
@@ -35,6 +41,10 @@ pub(super) struct Outgoing {
     pub(super) packets: u64,
     pub(super) octets: u64,
     expected_loss: f64,
+    redundancy: Option<Sender>,
+    spending: Spending,
+    /// The bits a second that the encoder was told of last.
+    told: i32,
 }
 
 impl Outgoing {
@@ -42,10 +52,16 @@ impl Outgoing {
         (codec, payload_type): (Codec, u8),
         fec: bool,
         ptime: Duration,
+        redundancy: Option<RedundancyTypes>,
         [ssrc, sequence, timestamp]: [u32; 3],
     ) -> Result<Outgoing, ::opus::Error> {
+        let redundancy = protection(codec, payload_type, ptime, redundancy);
         Ok(Outgoing {
-            encoder: Encoder::new(codec, fec)?,
+            // In-band FEC beside better redundancy costs bits and brings nothing.
+            encoder: Encoder::new(codec, fec && redundancy.is_none())?,
+            redundancy,
+            spending: Spending::new(),
+            told: 0,
             payload_type,
             clock_rate: codec.clock_rate(),
             ssrc,
@@ -80,8 +96,12 @@ impl Outgoing {
         (codec, payload_type): (Codec, u8),
         fec: bool,
         ptime: Duration,
+        redundancy: Option<RedundancyTypes>,
     ) -> Result<(), ::opus::Error> {
-        self.encoder = Encoder::new(codec, fec)?;
+        let redundancy = protection(codec, payload_type, ptime, redundancy);
+        self.encoder = Encoder::new(codec, fec && redundancy.is_none())?;
+        self.redundancy = redundancy;
+        self.told = 0;
         self.payload_type = payload_type;
         self.clock_rate = codec.clock_rate();
         self.ptime = ptime;
@@ -115,10 +135,15 @@ impl Outgoing {
         packets
     }
 
-    fn packet(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+    fn packet(&mut self, primary: &[u8]) -> Option<Vec<u8>> {
+        let (payload_type, payload) = match &mut self.redundancy {
+            Some(sender) => sender.wrap(primary, self.sequence, self.timestamp),
+            None => (self.payload_type, primary),
+        };
+        let octets = payload.len();
         let packet: Vec<u8> = RtpPacketBuilder::<&[u8], &[u8]>::new()
             .marker_bit(self.begins)
-            .payload_type(self.payload_type)
+            .payload_type(payload_type)
             .sequence_number(self.sequence)
             .timestamp(self.timestamp)
             .ssrc(self.ssrc)
@@ -128,8 +153,34 @@ impl Outgoing {
         self.begins = false;
         self.sequence = self.sequence.wrapping_add(1);
         self.packets += 1;
-        self.octets += payload.len() as u64;
+        self.octets += octets as u64;
+        self.spend(octets);
         Some(packet)
+    }
+
+    /// Keeps the bits a second, redundancy included, at what they may be.
+    fn spend(&mut self, octets: usize) {
+        let boost = self
+            .spending
+            .spent(octets, BUDGET / 8.0 * self.ptime.as_secs_f64());
+        let primary = match &self.redundancy {
+            Some(sender) => sender.primary_bitrate(BUDGET),
+            None => BUDGET,
+        };
+        let bitrate = (primary * boost) as i32;
+        // libopus recomputes much for every new figure.
+        if bitrate.abs_diff(self.told) > self.told.unsigned_abs() / 50 {
+            self.told = bitrate;
+            // An encoder that refuses keeps what it had.
+            let _ = self.encoder.set_bitrate(bitrate);
+        }
+    }
+
+    /// The peer told which packets arrived.
+    pub(super) fn reported_fates(&mut self, reported: &Reported) {
+        if let Some(sender) = &mut self.redundancy {
+            sender.reported(reported, BUDGET);
+        }
     }
 
     /// The sender's part of a report (RFC 3550 section 6.4.1).
@@ -168,4 +219,17 @@ impl Outgoing {
     fn ticks(&self, time: Duration) -> u32 {
         (time.as_nanos() * u128::from(self.clock_rate) / 1_000_000_000) as u32
     }
+}
+
+/// What protects the packets of this codec: redundancy was agreed for Opus alone.
+fn protection(
+    codec: Codec,
+    payload_type: u8,
+    ptime: Duration,
+    types: Option<RedundancyTypes>,
+) -> Option<Sender> {
+    let ticks = ptime.as_millis() as u32 * (codec.clock_rate() / 1_000);
+    types
+        .filter(|_| codec == Codec::Opus)
+        .map(|types| Sender::new(types, payload_type, ptime, ticks))
 }

@@ -13,8 +13,10 @@ impl MediaStream {
     pub fn renegotiate(&mut self, now: Instant, config: StreamConfig) -> Result<(), StreamError> {
         config.check()?;
         let old = &self.config;
-        let same =
-            config.send == old.send && config.send_fec == old.send_fec && config.ptime == old.ptime;
+        let same = config.send == old.send
+            && config.send_fec == old.send_fec
+            && config.ptime == old.ptime
+            && config.redundancy.send == old.redundancy.send;
         if !same {
             let other_clock = config.send.0.clock_rate() != old.send.0.clock_rate();
             if other_clock && self.outgoing.packets > 0 {
@@ -22,11 +24,18 @@ impl MediaStream {
                 self.leave_ssrc();
             }
             self.outgoing
-                .change(config.send, config.send_fec, config.ptime)
+                .change(
+                    config.send,
+                    config.send_fec,
+                    config.ptime,
+                    config.redundancy.send,
+                )
                 .map_err(|error| StreamError::Opus(error.to_string()))?;
         }
         self.incoming
             .renegotiate(&config.receive, config.telephone_event);
+        self.incoming
+            .take_redundancy_types(config.redundancy.receive);
         let cname = std::mem::take(&mut self.config.cname);
         self.config = StreamConfig { cname, ..config };
         Ok(())

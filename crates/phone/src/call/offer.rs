@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringtrue_ice::{
     CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
 };
+use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, PTIMES, StreamConfig};
 use ringtrue_sip::sdp::{Direction, LocalMedia, Negotiated, RtpCodec};
 
@@ -60,6 +61,7 @@ impl Session {
             direction,
             rtcp_mux: true,
             ptime: Some(desk.settings.ptime.as_millis() as u32),
+            brief: false,
         }
     }
 
@@ -86,7 +88,8 @@ impl Session {
     }
 }
 
-/// Leaves TCP candidates out until the request with this offer fits a datagram (docs/decisions/0013):
+/// Makes an offer shorter until the request with it fits a datagram: first by what every reader knows,
+/// then TCP candidates are left out (docs/decisions/0013):
 /// first the active ones, which the peer learns from the connections themselves, then those of
 /// simultaneous open that reach no further than the passive one, then that one, at last what only
 /// simultaneous open reaches; but this one stays in what fits no datagram either way. `fits` is asked
@@ -98,6 +101,10 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
         (TcpType::Passive, CandidateType::Host),
         (TcpType::SimultaneousOpen, CandidateType::ServerReflexive),
     ];
+    if fits(offer) {
+        return;
+    }
+    offer.brief = true;
     let mut longer = offer.clone();
     for (tcp_type, kind) in order {
         if fits(offer) {
@@ -123,7 +130,10 @@ fn offered(codecs: &[Codec]) -> Vec<RtpCodec> {
         name: codec.name().to_owned(),
         clock_rate: codec.clock_rate(),
         channels: codec.channels(),
-        fmtp: codec.fmtp().map(str::to_owned),
+        fmtp: codec.fmtp().map(|fmtp| match codec {
+            Codec::Opus => format!("{fmtp};{PARITY}={PARITY_TYPE}"),
+            _ => fmtp.to_owned(),
+        }),
     });
     let events = EVENTS
         .into_iter()
@@ -136,11 +146,67 @@ fn offered(codecs: &[Codec]) -> Vec<RtpCodec> {
             // RFC 4733 section 2.4.1: the events 0 to 15 are what nothing means.
             fmtp: None,
         });
-    audio.chain(events).collect()
+    audio.chain(events).chain(redundancy(codecs)).collect()
+}
+
+/// Redundancy beside Opus (RFC 2198), as browsers offer it.
+fn redundancy(codecs: &[Codec]) -> Option<RtpCodec> {
+    let opus = Codec::Opus.default_payload_type();
+    codecs.contains(&Codec::Opus).then(|| RtpCodec {
+        payload_type: RED_TYPE,
+        name: RED.to_owned(),
+        clock_rate: Codec::Opus.clock_rate(),
+        channels: Codec::Opus.channels(),
+        fmtp: Some(format!("{opus}/{opus}")),
+    })
+}
+
+/// The payload types of redundancy among these formats, if it protects this one, which is Opus.
+fn redundancy_types(formats: &[RtpCodec], opus: &RtpCodec) -> Option<RedundancyTypes> {
+    let protects = |red: &&RtpCodec| {
+        let mut numbers = red.fmtp.as_deref().unwrap_or_default().split('/');
+        red.is_red() && numbers.all(|number| number.trim().parse() == Ok(opus.payload_type))
+    };
+    Some(RedundancyTypes {
+        red: formats.iter().find(protects)?.payload_type,
+        parity: parity_type(opus),
+    })
+}
+
+/// The number of parity blocks, a parameter of Opus: a format of its own would need three lines.
+fn parity_type(opus: &RtpCodec) -> Option<u8> {
+    let parameters = opus.fmtp.as_deref()?.split(';');
+    let value = parameters
+        .filter_map(|parameter| parameter.trim().split_once('='))
+        .find_map(|(name, value)| (name == PARITY).then_some(value))?;
+    value
+        .parse()
+        .ok()
+        .filter(|number| (96..128).contains(number))
 }
 
 fn codec_of(codec: &RtpCodec) -> Option<Codec> {
     Codec::from_rtpmap(&codec.name, codec.clock_rate, codec.channels)
+}
+
+/// The redundancy of both directions, `first` being what we send. An answerer that does not take it will
+/// not send it either; parity needs both sides.
+fn redundancy_of(negotiated: &Negotiated, first: &RtpCodec) -> Redundancy {
+    let is_opus = |format: &&RtpCodec| codec_of(format) == Some(Codec::Opus);
+    let send = Some(first)
+        .filter(is_opus)
+        .and_then(|opus| redundancy_types(&negotiated.redundancy, opus));
+    let receive = negotiated
+        .receive
+        .iter()
+        .find(is_opus)
+        .filter(|_| send.is_some())
+        .and_then(|opus| redundancy_types(&negotiated.receive, opus))
+        .map(|types| RedundancyTypes {
+            parity: types.parity.filter(|_| parity_type(first).is_some()),
+            ..types
+        });
+    Redundancy { send, receive }
 }
 
 /// The stream that an agreement asks for; `None` when it names no codec that we speak. A packet
@@ -160,6 +226,7 @@ pub(super) fn stream_config(
         .iter()
         .filter_map(|codec| Some((codec.payload_type, codec_of(codec)?)))
         .collect();
+    let redundancy = redundancy_of(negotiated, first);
     let refuses_fec = first
         .fmtp
         .as_deref()
@@ -175,6 +242,7 @@ pub(super) fn stream_config(
             .map(|ms| Duration::from_millis(ms.into()))
             .filter(|wanted| PTIMES.contains(wanted))
             .unwrap_or(ptime),
+        redundancy,
         ..StreamConfig::new(codec, cname)
     })
 }

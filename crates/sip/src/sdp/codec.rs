@@ -30,9 +30,20 @@ impl RtpCodec {
         self.name.eq_ignore_ascii_case("telephone-event")
     }
 
-    /// Whether it carries sound: neither telephone-event nor comfort noise.
+    /// Whether it is redundant audio data (RFC 2198), whose parameters name payload numbers.
+    pub fn is_red(&self) -> bool {
+        self.name.eq_ignore_ascii_case("red")
+    }
+
+    /// Whether the payload number alone says what it is (RFC 3551 table 4).
+    pub(super) fn is_static(&self) -> bool {
+        self.fmtp.is_none() && static_codec(self.payload_type).as_ref() == Some(self)
+    }
+
+    /// Whether it carries sound of its own: neither telephone-event, comfort noise nor `red`.
     pub fn is_sound(&self) -> bool {
-        !self.is_telephone_event() && !self.name.eq_ignore_ascii_case("CN")
+        let comfort_noise = self.name.eq_ignore_ascii_case("CN");
+        !self.is_telephone_event() && !comfort_noise && !self.is_red()
     }
 
     /// The `a=rtpmap` value.

@@ -159,7 +159,26 @@ fn common(remote: &[RtpCodec], local: &LocalMedia) -> (Vec<RtpCodec>, Vec<RtpCod
             });
         }
     }
+    renumber_red(&mut receive, &local.codecs);
     (send, receive)
+}
+
+/// The parameters of `red` are payload numbers (RFC 2198 section 5): ours become those that the
+/// formats have here. Without one of them there is nothing that it could protect.
+fn renumber_red(receive: &mut Vec<RtpCodec>, ours: &[RtpCodec]) {
+    let here = receive.clone();
+    let renumbered = |number: &str| {
+        let number: u8 = number.trim().parse().ok()?;
+        let format = ours.iter().find(|ours| ours.payload_type == number)?;
+        let same = here.iter().find(|here| here.is_same_format(format))?;
+        Some(same.payload_type.to_string())
+    };
+    for red in receive.iter_mut().filter(|codec| codec.is_red()) {
+        let numbers = red.fmtp.as_deref().unwrap_or_default().split('/');
+        let numbers: Option<Vec<String>> = numbers.map(renumbered).collect();
+        red.fmtp = numbers.map(|numbers| numbers.join("/"));
+    }
+    receive.retain(|codec| !codec.is_red() || codec.fmtp.is_some());
 }
 
 fn negotiated(
@@ -170,10 +189,15 @@ fn negotiated(
     muxed: bool,
 ) -> Negotiated {
     let telephone_event = telephone_event(&remote.codecs, &send, local);
+    let known = |theirs: &&RtpCodec| {
+        theirs.is_red() && local.codecs.iter().any(|ours| ours.is_same_format(theirs))
+    };
+    let redundancy = remote.codecs.iter().filter(known).cloned().collect();
     Negotiated {
         codecs: send,
         receive,
         telephone_event,
+        redundancy,
         direction: local.direction.limited_by(remote.direction),
         rtcp_mux: muxed,
         remote_rtp: remote.rtp,
@@ -261,12 +285,14 @@ fn described_media(
     );
     media.proto = profile.to_owned();
     for codec in codecs {
-        media.add_attribute_with_value("rtpmap", codec.rtpmap());
+        if !(local.brief && codec.is_static()) {
+            media.add_attribute_with_value("rtpmap", codec.rtpmap());
+        }
         if let Some(fmtp) = &codec.fmtp {
             media.add_attribute_with_value("fmtp", format!("{} {fmtp}", codec.payload_type));
         }
     }
-    if let Some(ptime) = local.ptime {
+    if let Some(ptime) = local.ptime.filter(|ptime| !(local.brief && *ptime == 20)) {
         media.add_attribute_with_value("ptime", ptime);
     }
     // RFC 8866 section 6.7: sendrecv is what nothing means. An INVITE has 1300 bytes in a datagram.

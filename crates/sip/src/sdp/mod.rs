@@ -15,7 +15,7 @@
 //! let local = |rtp: &str, codecs: Vec<RtpCodec>| LocalMedia {
 //!     origin_user: "-".into(), session_id: 1, session_version: 1,
 //!     rtp: rtp.parse().unwrap(), rtcp: None, ice: None, codecs,
-//!     direction: Direction::SendRecv, rtcp_mux: true, ptime: Some(20),
+//!     direction: Direction::SendRecv, rtcp_mux: true, ptime: Some(20), brief: false,
 //! };
 //!
 //! let alice = local("192.0.2.1:4000", vec![opus, pcmu.clone()]);
@@ -192,6 +192,9 @@ pub struct LocalMedia {
     pub rtcp_mux: bool,
     /// How many milliseconds of sound a packet for us should hold.
     pub ptime: Option<u32>,
+    /// Leaves out what every reader knows: the names of static payload numbers, and a packet time of
+    /// 20 ms (RFC 3551 section 4.2 and table 4).
+    pub brief: bool,
 }
 
 /// Whether the other side's description lets ICE be used (RFC 8839 section 4.2.5).
@@ -237,6 +240,8 @@ pub struct Negotiated {
     pub receive: Vec<RtpCodec>,
     /// The payload number of the digits that we send.
     pub telephone_event: Option<u8>,
+    /// `red` (RFC 2198) where both know it, with the peer's numbers and parameters.
+    pub redundancy: Vec<RtpCodec>,
     /// Which way media goes, as we see it.
     pub direction: Direction,
     /// Whether RTP and RTCP share a port.

@@ -1,0 +1,317 @@
+//! Parity blocks: the exclusive or of some earlier packets' payloads, so that one block can stand in
+//! for whichever of them is lost. Carried as a block of RFC 2198 between two phones that both know it.
+//!
+//! ```text
+//! +--------+-------------+-----+---------------------------------------------+
+//! | count  | distance 1  | ... | length of each payload and the payload,     |
+//! | 1..=8  | (packets)   |     | combined by exclusive or                    |
+//! +--------+-------------+-----+---------------------------------------------+
+//! ```
+//!
+//! Each octet, the lengths too, is combined with its likes. A distance counts RTP packets back from the one
+//! that carries the block; all packets up to there were of one duration and followed each other
+//! without a pause, so that the timestamp of a restored one is known.
+
+/// Packets that one block stands for.
+pub(crate) const MOST_SOURCES: usize = 8;
+/// The farthest of them.
+pub(crate) const FARTHEST: u8 = 32;
+/// Payloads and blocks that are remembered: twice the farthest distance, since one restored packet may
+/// allow another one to be.
+const REMEMBERED: usize = 64;
+/// A payload of more octets is not protected: its length is one octet.
+const LONGEST: usize = 255;
+
+/// The last payloads sent, for the blocks to come.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    slots: Vec<Vec<u8>>,
+    next: usize,
+    /// Payloads in a row without a pause, change of duration or other gap.
+    run: usize,
+}
+
+impl History {
+    /// A pause, a change of duration or another gap: nothing is reached across it.
+    pub(crate) fn interrupt(&mut self) {
+        self.run = 0;
+    }
+
+    /// A payload is sent.
+    pub(crate) fn push(&mut self, payload: &[u8]) {
+        self.run = self.run.saturating_add(1);
+        if self.slots.is_empty() {
+            self.slots.resize_with(usize::from(FARTHEST), Vec::new);
+        }
+        if let Some(slot) = self.slots.get_mut(self.next) {
+            slot.clear();
+            slot.extend_from_slice(payload);
+        }
+        self.next = (self.next + 1) % usize::from(FARTHEST);
+    }
+
+    /// The payload sent `distance` packets before the one that is being made (1: the last pushed).
+    pub(crate) fn get(&self, distance: u8) -> Option<&[u8]> {
+        let back = usize::from(distance);
+        if back == 0 || back > self.run.min(self.slots.len()) {
+            return None;
+        }
+        let count = self.slots.len();
+        let at = (self.next + count - back) % count;
+        self.slots.get(at).map(Vec::as_slice)
+    }
+
+    /// Writes the block of these distances to `out`; those that reach back too far, or to a payload
+    /// that is too long, are left out. `false` if none is left.
+    pub(crate) fn parity(&self, distances: &[u8], out: &mut Vec<u8>) -> bool {
+        out.clear();
+        let usable = |distance: &&u8| {
+            self.get(**distance)
+                .is_some_and(|payload| payload.len() <= LONGEST)
+        };
+        out.push(0);
+        out.extend(distances.iter().filter(usable).take(MOST_SOURCES));
+        let count = out.len() - 1;
+        if let Some(first) = out.first_mut() {
+            *first = count as u8;
+        }
+        let begin = out.len();
+        for distance in distances.iter().filter(usable).take(MOST_SOURCES) {
+            combine(out, begin, self.get(*distance).unwrap_or_default());
+        }
+        count > 0
+    }
+}
+
+/// Combines the length and the octets of a payload with what is in `out` from `begin` on.
+fn combine(out: &mut Vec<u8>, begin: usize, payload: &[u8]) {
+    if out.len() < begin + 1 + payload.len() {
+        out.resize(begin + 1 + payload.len(), 0);
+    }
+    let octets = std::iter::once(payload.len() as u8).chain(payload.iter().copied());
+    for (place, octet) in out.iter_mut().skip(begin).zip(octets) {
+        *place ^= octet;
+    }
+}
+
+/// A packet that was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Restored {
+    pub(crate) sequence: u16,
+    /// By how many ticks its timestamp is before that of the packet whose block restored it,
+    pub(crate) offset: u32,
+    /// whose timestamp this is.
+    pub(crate) timestamp: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// What the receiver knows: payloads and blocks that are not used up.
+#[derive(Debug, Default)]
+pub(crate) struct Solver {
+    known: Vec<(u16, Vec<u8>)>,
+    next: usize,
+    blocks: Vec<Pending>,
+}
+
+/// A block with sources that are unknown.
+#[derive(Debug)]
+struct Pending {
+    sequence: u16,
+    timestamp: u32,
+    duration: u32,
+    distances: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Pending {
+    /// The sources that are unknown: how many, and the last of them.
+    fn unknown(&self, solver: &[(u16, Vec<u8>)]) -> (usize, u8) {
+        let mut unknown = (0, 0);
+        for distance in &self.distances {
+            let sequence = self.sequence.wrapping_sub(u16::from(*distance));
+            if find(solver, sequence).is_none() {
+                unknown = (unknown.0 + 1, *distance);
+            }
+        }
+        unknown
+    }
+
+    /// The payload of the only unknown source.
+    fn restore(&self, known: &[(u16, Vec<u8>)], distance: u8) -> Option<Restored> {
+        let mut sum = self.data.clone();
+        for other in self.distances.iter().filter(|other| **other != distance) {
+            let sequence = self.sequence.wrapping_sub(u16::from(*other));
+            combine(&mut sum, 0, find(known, sequence)?);
+        }
+        let (&length, payload) = sum.split_first()?;
+        let (payload, padding) = payload.split_at_checked(usize::from(length))?;
+        // Wrong when a source was not what the sender meant.
+        (!payload.is_empty() && padding.iter().all(|octet| *octet == 0)).then(|| Restored {
+            sequence: self.sequence.wrapping_sub(u16::from(distance)),
+            offset: u32::from(distance) * self.duration,
+            timestamp: self.timestamp,
+            payload: payload.to_vec(),
+        })
+    }
+}
+
+fn find(known: &[(u16, Vec<u8>)], sequence: u16) -> Option<&[u8]> {
+    let mut known = known.iter();
+    known
+        .find(|(other, _)| *other == sequence)
+        .map(|(_, payload)| payload.as_slice())
+}
+
+impl Solver {
+    /// A payload came.
+    pub(crate) fn known(&mut self, sequence: u16, payload: &[u8]) {
+        if find(&self.known, sequence).is_some() {
+            return;
+        }
+        if self.known.len() < REMEMBERED {
+            self.known.push((sequence, payload.to_vec()));
+        } else if let Some(slot) = self.known.get_mut(self.next) {
+            slot.0 = sequence;
+            slot.1.clear();
+            slot.1.extend_from_slice(payload);
+        }
+        self.next = (self.next + 1) % REMEMBERED;
+    }
+
+    /// A block came with the packet of this sequence number and timestamp, whose own payload lasts
+    /// `duration` ticks. Says how far back it reaches, in ticks.
+    pub(crate) fn block(
+        &mut self,
+        sequence: u16,
+        timestamp: u32,
+        duration: u32,
+        block: &[u8],
+    ) -> Option<u32> {
+        let (&count, rest) = block.split_first()?;
+        let (distances, data) = rest.split_at_checked(usize::from(count))?;
+        let farthest = *distances.iter().max()?;
+        if distances.len() > MOST_SOURCES || farthest > FARTHEST || distances.contains(&0) {
+            return None;
+        }
+        let pending = Pending {
+            sequence,
+            timestamp,
+            duration,
+            distances: distances.to_vec(),
+            data: data.to_vec(),
+        };
+        if pending.unknown(&self.known).0 > 0 {
+            self.blocks.retain(|block| {
+                sequence.wrapping_sub(block.sequence) < REMEMBERED as u16
+                    && sequence != block.sequence
+            });
+            if self.blocks.len() < REMEMBERED {
+                self.blocks.push(pending);
+            }
+        }
+        Some(u32::from(farthest) * duration)
+    }
+
+    /// The next packet that can be restored.
+    pub(crate) fn poll(&mut self) -> Option<Restored> {
+        let known = &self.known;
+        let mut found = None;
+        self.blocks.retain(|block| match block.unknown(known) {
+            (0, _) => false,
+            (1, distance) if found.is_none() => {
+                found = block.restore(known, distance);
+                false
+            }
+            _ => true,
+        });
+        let restored = found?;
+        self.known(restored.sequence, &restored.payload);
+        Some(restored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Sends `count` payloads with blocks of these distances, loses some, and gives what was restored.
+    fn run(count: u16, distances: &[u8], lost: impl Fn(u16) -> bool) -> Vec<Restored> {
+        let (mut history, mut solver) = (History::default(), Solver::default());
+        let mut restored = Vec::new();
+        let begin = u16::MAX - 20;
+        for n in 0..count {
+            let mut block = Vec::new();
+            let some = history.parity(distances, &mut block);
+            let payload = payload(n);
+            history.push(&payload);
+            if !lost(n) {
+                let sequence = begin.wrapping_add(n);
+                solver.known(sequence, &payload);
+                if some {
+                    let at = u32::from(n) * 960;
+                    assert!(solver.block(sequence, at, 960, &block).is_some());
+                }
+                restored.extend(std::iter::from_fn(|| solver.poll()));
+            }
+        }
+        for packet in &restored {
+            let n = packet.sequence.wrapping_sub(begin);
+            assert!(lost(n));
+            assert_eq!(packet.payload, super::tests::payload(n));
+            assert_eq!(packet.timestamp - packet.offset, u32::from(n) * 960);
+        }
+        restored
+    }
+
+    fn payload(n: u16) -> Vec<u8> {
+        (0..20 + n % 50).map(|i| (i * 7 + n) as u8).collect()
+    }
+
+    #[test]
+    fn one_block_stands_for_whichever_is_lost() {
+        for gone in 10..20 {
+            assert_eq!(run(40, &[1, 2, 4], |n| n == gone).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_restored_packet_helps_to_restore_the_next() {
+        // Three in a row, none of which a single block could tell alone.
+        assert_eq!(run(60, &[1, 3], |n| (20..23).contains(&n)).len(), 3);
+        let every_third = run(200, &[1, 4, 6], |n| n % 3 == 0 && n > 20);
+        assert!(every_third.len() > 55, "{}", every_third.len());
+    }
+
+    #[test]
+    fn a_pause_is_not_reached_across() {
+        let mut history = History::default();
+        history.push(&[1; 30]);
+        history.interrupt();
+        history.push(&[2; 30]);
+        let mut block = Vec::new();
+        assert!(history.parity(&[1, 2], &mut block));
+        assert_eq!(block[..2], [1, 1]);
+        history.push(&[3; 300]);
+        assert!(!history.parity(&[1], &mut block), "a long payload");
+    }
+
+    proptest! {
+        #[test]
+        fn any_blocks(
+            blocks in prop::collection::vec(
+                (any::<u16>(), prop::collection::vec(any::<u8>(), 0..60), any::<bool>()), 1..200),
+        ) {
+            let mut solver = Solver::default();
+            for (sequence, bytes, known) in blocks {
+                if known {
+                    solver.known(sequence % 100, &bytes);
+                }
+                solver.block(sequence % 100, 0, 960, &bytes);
+                prop_assert!(std::iter::from_fn(|| solver.poll()).count() <= REMEMBERED);
+                prop_assert!(solver.known.len() <= REMEMBERED && solver.blocks.len() <= REMEMBERED);
+            }
+        }
+    }
+}

@@ -56,6 +56,7 @@ def _cell(results):
         "pesq": summary([piece["pesq"] for piece in pieces]),
         "pesq_after_first_piece": summary([piece["pesq"] for piece in pieces if piece["piece"] > 0]),
         "estoi": summary([piece["estoi"] for piece in pieces]),
+        "delay_ms": quantile([piece["delay_ms"] for piece in pieces], 0.5),
         "rtp_payload_kbps": mean(way["rtp_payload_kbps"] for way in ways),
         "ip_kbps": mean(way["ip_kbps"] for way in ways),
         "lost_share": mean(way["loss"] for way in ways),
@@ -118,7 +119,7 @@ def line_of(result):
 
 
 HEADINGS = ["cell", "phone", "median", "mean", "5 %", "scores", "without first 8 s", "ESTOI",
-            "kbit/s RTP", "kbit/s IP", "lost", "wanted"]
+            "behind, ms", "kbit/s RTP", "kbit/s IP", "lost", "wanted"]
 
 
 def rows(whole):
@@ -127,7 +128,7 @@ def rows(whole):
             pesq = figures["pesq"]
             yield [cell, program, show(pesq["median"]), show(pesq["mean"]), show(pesq["q05"]), str(pesq["count"]),
                    show(figures["pesq_after_first_piece"]["median"]), show(figures["estoi"]["mean"], 3),
-                   show(figures["rtp_payload_kbps"], 1), show(figures["ip_kbps"], 1),
+                   show(figures["delay_ms"], 0), show(figures["rtp_payload_kbps"], 1), show(figures["ip_kbps"], 1),
                    f"{100 * figures['lost_share']:.1f} %" if figures["lost_share"] is not None else "-",
                    show(_wanted(whole, cell)) if program == "ringtrue" else ""]
 
@@ -189,7 +190,8 @@ def write_docs(whole):
                                                                    20: "random-20", 30: "random-30"})
     _plot(whole, plots / "bursts.svg", "lost in bursts of 4 packets, %", {0: "clean", 10: "burst-10", 20: "burst-20"})
     template = (pathlib.Path(__file__).parent / "sound.md.in").read_text()
-    conditions = "\n".join(f"- {name}: {value}" for name, value in whole["conditions"].items() if value)
+    conditions = "\n".join(f"- {name}: {value}" for name, value in whole["conditions"].items()
+                           if value and name != "commit")
     doubts = troubles(whole)
     parts = {
         "CELLS": _cells_table(whole),

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 
@@ -21,6 +22,7 @@ import speech
 
 PR_SET_PDEATHSIG = 1
 CROWD = 30         # calls whose cost is measured
+EAR_SECONDS = 20   # of each call whose delay is measured
 PER_CORE = 5       # calls at a time for each core: their phones and boxes use about a third of it
 
 
@@ -42,7 +44,7 @@ def arguments():
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--prefix", required=True)
     chosen = parser.parse_args()
-    known = [*calls.CELLS, "cost"]
+    known = [*calls.CELLS, "cost", "mouth-to-ear"]
     for wrong in [cell for cell in chosen.cells or [] if cell not in known]:
         parser.error(f"there is no cell {wrong}; there are {', '.join(known)}")
     for wrong in [name for name in chosen.phones if name not in phones.PHONES]:
@@ -92,7 +94,7 @@ class Bench:
         self.done = 0
 
     def planned(self):
-        cells = [cell for cell in self.chosen.cells or calls.CELLS if cell != "cost"]
+        cells = [cell for cell in self.chosen.cells or calls.CELLS if cell in calls.CELLS]
         # Both phones of a cell side by side: what disturbs one disturbs the other.
         return [calls.Call(self.chosen.prefix, self.directory, program, cell, number, self.talks, self.chosen.seed)
                 for number in range(self.chosen.calls) for cell in cells for program in self.chosen.phones]
@@ -149,6 +151,18 @@ class Bench:
         return found
 
 
+def mouth_to_ear(chosen):
+    """What scripts/bench/mouth-to-ear says of each phone; nothing where it cannot run."""
+    if chosen.cells and "mouth-to-ear" not in chosen.cells:
+        return []
+    say(f"mouth to ear, {EAR_SECONDS} s for each phone and packet time")
+    program = pathlib.Path(__file__).parents[1] / "mouth-to-ear"
+    wanted = [word for name in chosen.phones for word in ("--phone", name)]
+    done = subprocess.run([str(program), "--json", "--seconds", str(EAR_SECONDS), *wanted], text=True,
+                          stdout=subprocess.PIPE, env=dict(os.environ, RINGTRUE=str(chosen.binary.resolve())))
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
 def measure(chosen):
     phones.Ringtrue.binary = chosen.binary.resolve()
     if chosen.keep:
@@ -156,7 +170,7 @@ def measure(chosen):
     bench = Bench(chosen, chosen.keep or chosen.work)
     results, busy = bench.run()
     crowds = bench.crowds()
-    whole = report.summarize(results, crowds, host.conditions(chosen.binary), busy)
+    whole = report.summarize(results, crowds, mouth_to_ear(chosen), host.conditions(chosen.binary), busy)
     whole["calls"] = results
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(whole, indent=1) + "\n")
@@ -167,7 +181,8 @@ def measure(chosen):
 def again(path):
     """The figures of an earlier run, from its calls."""
     whole = json.loads(path.read_text())
-    return report.summarize(whole["calls"], whole["cost"], whole["conditions"], whole["machine_busy_percent"])
+    return report.summarize(whole["calls"], whole["cost"], whole.get("mouth_to_ear", []), whole["conditions"],
+                            whole["machine_busy_percent"])
 
 
 def main():

@@ -70,7 +70,7 @@ def _cell(results):
     }
 
 
-def summarize(results, crowds, conditions, busy):
+def summarize(results, crowds, ears, conditions, busy):
     cells = {}
     for cell in CELLS:
         for program in dict.fromkeys(result["program"] for result in results):
@@ -78,7 +78,7 @@ def summarize(results, crowds, conditions, busy):
             if mine:
                 cells.setdefault(cell, {})[program] = _cell(mine)
     return {"schema": 1, "conditions": conditions, "machine_busy_percent": busy, "wanted": WANTED,
-            "elsewhere": ELSEWHERE, "cells": cells, "cost": crowds}
+            "elsewhere": ELSEWHERE, "cells": cells, "cost": crowds, "mouth_to_ear": ears}
 
 
 def troubles(whole):
@@ -151,6 +151,15 @@ def cost_rows(whole):
 COST_HEADINGS = ["phone", "CPU % per call, 30 calls", "MB, 30 calls", "CPU %, one call", "MB, one call", "PESQ among 30"]
 
 
+def ear_rows(whole):
+    for row in whole["mouth_to_ear"]:
+        yield [row["phone"], str(row["ptime"] or "-"), show(row.get("median_ms"), 1), show(row.get("p95_ms"), 1),
+               show(row.get("most_ms"), 1), str(row.get("steps", "-")), str(row.get("missed", "-"))]
+
+
+EAR_HEADINGS = ["mouth to ear", "packets, ms", "median, ms", "95 %", "most", "steps", "missed"]
+
+
 def _aligned(headings, lines):
     lines = [headings, *lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
@@ -163,6 +172,8 @@ def table(whole):
         parts.append(_aligned(HEADINGS, list(rows(whole))))
     if whole["cost"]:
         parts.append(_aligned(COST_HEADINGS, list(cost_rows(whole))))
+    if whole["mouth_to_ear"]:
+        parts.append(_aligned(EAR_HEADINGS, list(ear_rows(whole))))
     parts.append(f"the machine was busy {whole['machine_busy_percent']} % of the time of all its cores")
     return "\n\n".join(parts)
 
@@ -196,6 +207,7 @@ def write_docs(whole):
     parts = {
         "CELLS": _cells_table(whole),
         "ALL": _markdown(HEADINGS, list(rows(whole))),
+        "EAR": _markdown(EAR_HEADINGS, list(ear_rows(whole))) if whole["mouth_to_ear"] else "Not measured in this run.",
         "COST": _markdown(COST_HEADINGS, list(cost_rows(whole))),
         "CONDITIONS": conditions + f"\n- all cores together were busy {whole['machine_busy_percent']} % of the time",
         "DOUBTS": "\n".join(f"- {doubt}" for doubt in doubts) if doubts else "None: no box and no phone was late.",

@@ -160,7 +160,10 @@ def mouth_to_ear(chosen):
     wanted = [word for name in chosen.phones for word in ("--phone", name)]
     done = subprocess.run([str(program), "--json", "--seconds", str(EAR_SECONDS), *wanted], text=True,
                           stdout=subprocess.PIPE, env=dict(os.environ, RINGTRUE=str(chosen.binary.resolve())))
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0:
+        rows.append({"phone": "", "ptime": 0, "trouble": f"scripts/bench/mouth-to-ear ended with {done.returncode}"})
+    return rows
 
 
 def measure(chosen):

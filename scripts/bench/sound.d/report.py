@@ -93,6 +93,7 @@ def troubles(whole):
                 found.append(f"{where}: the machine was too busy: the box was late {100 * figures['box_missed_share']:.1f} % of the time")
             if (figures["sender_unsteadiness_ms"] or 0) > UNSTEADY:
                 found.append(f"{where}: a phone sent up to {figures['sender_unsteadiness_ms']:.0f} ms off its beat (99th percentile)")
+    found += [f"mouth to ear: no figure: {row['trouble']}" for row in whole["mouth_to_ear"] if "trouble" in row]
     for crowd in whole["cost"]:
         if crowd["trouble"]:
             found.append(f"{crowd['calls']} calls of one {crowd['program']}: no figure: {crowd['trouble']}")
@@ -153,6 +154,8 @@ COST_HEADINGS = ["phone", "CPU % per call, 30 calls", "MB, 30 calls", "CPU %, on
 
 def ear_rows(whole):
     for row in whole["mouth_to_ear"]:
+        if "trouble" in row:
+            continue
         yield [row["phone"], str(row["ptime"] or "-"), show(row.get("median_ms"), 1), show(row.get("p95_ms"), 1),
                show(row.get("most_ms"), 1), str(row.get("steps", "-")), str(row.get("missed", "-"))]
 

@@ -41,6 +41,10 @@ const STALE_RUN: usize = 25;
 /// An empty buffer means a stalled sender or network more often than a loss, since the packet after
 /// a lost one is there as a rule: so many steps wait for the packet that is due before it is given up.
 const HOLD: u32 = 3;
+/// So many packets may still be on their way when the path changes.
+const SETTLING: u32 = 50;
+/// A transit that is shorter by this than the shortest is that of another path (nanoseconds).
+const OTHER_WAY: i64 = 15_000_000;
 /// Played timestamps that are remembered to tell duplicates from late packets.
 const REMEMBERED: usize = 64;
 
@@ -58,6 +62,8 @@ pub struct JitterBuffer {
     suspect: Option<Suspicion>,
     /// What redundancy takes to arrive, in nanoseconds.
     cover: i64,
+    /// So many packets after a change of path, some may still come by the old one.
+    path_changed: u32,
 }
 
 /// A run of packets whose timestamps belong together.
@@ -110,6 +116,7 @@ impl JitterBuffer {
             timeline: None,
             suspect: None,
             cover: 0,
+            path_changed: 0,
         }
     }
 
@@ -117,6 +124,11 @@ impl JitterBuffer {
     /// later.
     pub fn set_cover(&mut self, cover: Duration) {
         self.cover = cover.as_nanos() as i64;
+    }
+
+    /// Packets come another way from now on: what the old one's delays were says nothing any more.
+    pub fn path_changed(&mut self) {
+        self.path_changed = SETTLING;
     }
 
     /// Packets that wait.
@@ -176,7 +188,17 @@ impl JitterBuffer {
         let Some(timeline) = &mut self.timeline else {
             return Inserted::Late;
         };
-        timeline.delays.note(now, transit);
+        // The first packet, and the first that is quicker by so much that it came another way.
+        let quicker = transit < timeline.delays.least() - OTHER_WAY;
+        if self.path_changed == SETTLING || (self.path_changed > 0 && quicker) {
+            timeline.delays = DelayEstimator::new();
+        }
+        // What still comes by a slower old way says nothing about the new one.
+        let slower = transit > timeline.delays.least() + OTHER_WAY;
+        if self.path_changed == 0 || self.path_changed == SETTLING || !slower {
+            timeline.delays.note(now, transit);
+        }
+        self.path_changed = self.path_changed.saturating_sub(1);
         if timeline
             .playing
             .as_ref()
@@ -438,6 +460,7 @@ impl JitterBuffer {
         self.packets.clear();
         self.played.clear();
         self.suspect = None;
+        self.path_changed = 0;
         // Extended timestamps begin high enough that packets before the first do not go negative.
         let timestamp = (1i64 << 32) + i64::from(packet.timestamp);
         let mut timeline = Timeline {

@@ -61,7 +61,8 @@ pub mod tone;
 
 pub use codec::{Codec, UnknownCodec};
 pub use stream::{
-    Channel, MediaEvent, MediaStream, MediaTransmit, PTIMES, StreamConfig, StreamError, StreamStats,
+    Channel, CircuitBreaker, MediaEvent, MediaStream, MediaTransmit, PTIMES, StreamConfig,
+    StreamError, StreamStats,
 };
 
 /// Samples a second of the inner sound format.

@@ -121,6 +121,11 @@ impl Playout {
         }
     }
 
+    /// The packets come another way now.
+    pub(crate) fn path_changed(&mut self) {
+        self.buffer.path_changed();
+    }
+
     /// Redundancy takes so long to bring back what is lost.
     pub(crate) fn set_cover(&mut self, cover: Duration) {
         self.buffer.set_cover(cover);

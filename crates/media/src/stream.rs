@@ -1,5 +1,6 @@
 //! One audio stream of one call: RTP and RTCP in both directions.
 
+mod congestion;
 mod incoming;
 mod outgoing;
 mod renegotiation;
@@ -15,6 +16,7 @@ use crate::redundancy::Redundancy;
 use crate::rtcp::{self, Report};
 use crate::{Codec, FRAME};
 
+use self::congestion::{Congestion, Heard, Sent};
 use self::incoming::{Incoming, Received};
 use self::outgoing::Outgoing;
 
@@ -108,6 +110,9 @@ pub enum MediaEvent {
     /// The peer's RTCP BYE: it stopped sending under that SSRC. Not the end of the call: that is
     /// for SIP to say.
     Bye,
+    /// Sending has ceased, by RFC 8083; the user has to know. It begins again when the path changes, and
+    /// after [`CircuitBreaker::Reports`] also as soon as anything is heard.
+    CircuitBreaker(CircuitBreaker),
 }
 
 /// Why a stream could not be made.
@@ -183,8 +188,13 @@ const FIRST_LOSS: Duration = Duration::from_secs(2);
 const COMPENSATION: f64 = 1.218_28;
 /// A round trip longer than this is nonsense.
 const LONGEST_ROUND_TRIP_MS: f64 = 60_000.0;
+/// So long after anything was heard of the peer, sending ceases, if it had reported before. RFC 8083 section
+/// 4.2 would have three of its intervals; by this time consent (RFC 7675) has run out as well.
+const UNHEARD: Duration = Duration::from_secs(30);
 /// Packets and events that wait for an owner who does not fetch them.
 const QUEUE: usize = 256;
+
+pub use self::congestion::CircuitBreaker;
 
 /// One audio stream, sans-IO. The order of polling stands in the [crate's doc](crate).
 #[derive(Debug)]
@@ -213,6 +223,10 @@ pub struct MediaStream {
     round_trip_ms: Option<f64>,
     left: Option<u32>,
     closed: bool,
+    congestion: Congestion,
+    /// When anything came from the peer last.
+    heard_at: Option<Instant>,
+    ceased: Option<CircuitBreaker>,
 }
 
 impl MediaStream {
@@ -256,6 +270,9 @@ impl MediaStream {
             round_trip_ms: None,
             left: None,
             closed: false,
+            congestion: Congestion::new(),
+            heard_at: None,
+            ceased: None,
             config,
         })
     }
@@ -268,7 +285,7 @@ impl MediaStream {
     /// Sound from the microphone, by rights a frame of 10 ms ([`FRAME`] samples): as soon as there
     /// is enough for a packet, it is encoded and queued.
     pub fn handle_capture(&mut self, now: Instant, frame: &[i16]) {
-        if self.closed {
+        if self.closed || self.ceased.is_some() {
             return;
         }
         for payload in self.outgoing.capture(now, frame) {
@@ -302,6 +319,7 @@ impl MediaStream {
             Received::Sound => {}
         }
         self.expect_early_report(now);
+        self.hear(now);
         if before == 0 {
             // Before the digit that the first packet may have brought.
             self.events.push_front(MediaEvent::FirstReceived);
@@ -317,6 +335,7 @@ impl MediaStream {
         let Some(heard) = rtcp::read(datagram) else {
             return;
         };
+        self.hear(now);
         for (ssrc, ntp) in heard.senders {
             self.incoming.sender_report(now, ssrc, ntp);
         }
@@ -327,7 +346,8 @@ impl MediaStream {
         }
         for (ssrc, reported) in heard.fates {
             if ssrc == self.outgoing.ssrc() {
-                self.outgoing.reported_fates(&reported);
+                let budget = self.congestion.budget();
+                self.outgoing.reported_fates(&reported, budget);
             }
         }
         let source = self.incoming.ssrc();
@@ -357,7 +377,50 @@ impl MediaStream {
                 self.round_trip_ms = Some(ms.max(0.0));
             }
         }
+        let fresh = self.heard.is_none_or(|before| before != block);
         self.heard = Some(block);
+        if fresh {
+            self.judge(now, block);
+        }
+    }
+
+    /// What the report says about the path.
+    fn judge(&mut self, now: Instant, block: Block) {
+        let heard = Heard {
+            loss: f64::from(block.fraction_lost) / 256.0,
+            round_trip_ms: self.round_trip_ms,
+            highest: block.highest,
+        };
+        let sent = Sent {
+            packets: self.outgoing.packets,
+            octets: self.outgoing.octets,
+        };
+        let broken = self.congestion.report(now, heard, sent);
+        self.outgoing.set_budget(self.congestion.budget());
+        if let Some(why) = broken {
+            self.cease(why);
+        }
+    }
+
+    fn cease(&mut self, why: CircuitBreaker) {
+        if self.ceased.replace(why).is_none() {
+            self.event(MediaEvent::CircuitBreaker(why));
+        }
+    }
+
+    /// The peer is there.
+    fn hear(&mut self, now: Instant) {
+        self.heard_at = Some(now);
+        if self.ceased == Some(CircuitBreaker::Reports) {
+            self.ceased = None;
+        }
+    }
+
+    /// Media goes another way now: delays, round trips and losses of before say nothing any more.
+    pub fn path_changed(&mut self) {
+        self.congestion.path_changed();
+        self.ceased = None;
+        self.incoming.path_changed();
     }
 
     /// Does what is due at `now`: RTCP reports.
@@ -366,6 +429,10 @@ impl MediaStream {
             return;
         }
         self.report(now, false);
+        let unheard = |at: Instant| now.saturating_duration_since(at) > UNHEARD;
+        if self.heard.is_some() && self.heard_at.is_some_and(unheard) {
+            self.cease(CircuitBreaker::Reports);
+        }
         let interval = self.randomised(REPORT_INTERVAL).div_f64(COMPENSATION);
         self.report_at = Some(now + interval);
     }

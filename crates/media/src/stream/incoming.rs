@@ -363,6 +363,13 @@ impl Incoming {
         Some((source.ssrc, source.reception.block(now)))
     }
 
+    /// The packets come another way now.
+    pub(super) fn path_changed(&mut self) {
+        if let Some(playout) = self.source.as_mut().and_then(|s| s.playout.as_mut()) {
+            playout.path_changed();
+        }
+    }
+
     /// When packets were missing last.
     pub(super) fn lossy(&self) -> Option<Instant> {
         self.source.as_ref()?.lossy

@@ -9,6 +9,7 @@ use crate::redundancy::RedundancyTypes;
 use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
 use crate::rtcp::SenderInfo;
+use crate::stream::congestion::MOST;
 use crate::{FRAME_TIME, SAMPLE_RATE};
 
 /// After a pause of this length the timestamps leap by it (RFC 3550 section 5.1: they follow the
@@ -16,9 +17,6 @@ use crate::{FRAME_TIME, SAMPLE_RATE};
 const PAUSE: Duration = Duration::from_millis(200);
 /// The most loss, in percent, that the encoder is told of: beyond it, FEC would take all the bits.
 const MOST_LOSS: f64 = 25.0;
-
-/// What a stream may send, in bits a second of RTP payload, redundancy included.
-const BUDGET: f64 = 42_000.0;
 
 /// Samples of a millisecond.
 const SAMPLES_PER_MS: usize = SAMPLE_RATE as usize / 1_000;
@@ -45,6 +43,8 @@ pub(super) struct Outgoing {
     spending: Spending,
     /// The bits a second that the encoder was told of last.
     told: i32,
+    /// Bits a second of payload that may be sent, redundancy included.
+    budget: f64,
 }
 
 impl Outgoing {
@@ -62,6 +62,7 @@ impl Outgoing {
             redundancy,
             spending: Spending::new(),
             told: 0,
+            budget: MOST,
             payload_type,
             clock_rate: codec.clock_rate(),
             ssrc,
@@ -162,10 +163,10 @@ impl Outgoing {
     fn spend(&mut self, octets: usize) {
         let boost = self
             .spending
-            .spent(octets, BUDGET / 8.0 * self.ptime.as_secs_f64());
+            .spent(octets, self.budget / 8.0 * self.ptime.as_secs_f64());
         let primary = match &self.redundancy {
-            Some(sender) => sender.primary_bitrate(BUDGET),
-            None => BUDGET,
+            Some(sender) => sender.primary_bitrate(self.budget),
+            None => self.budget,
         };
         let bitrate = (primary * boost) as i32;
         // libopus recomputes much for every new figure.
@@ -176,10 +177,15 @@ impl Outgoing {
         }
     }
 
+    /// From now on so many bits a second may be sent.
+    pub(super) fn set_budget(&mut self, budget: f64) {
+        self.budget = budget;
+    }
+
     /// The peer told which packets arrived.
-    pub(super) fn reported_fates(&mut self, reported: &Reported) {
+    pub(super) fn reported_fates(&mut self, reported: &Reported, budget: f64) {
         if let Some(sender) = &mut self.redundancy {
-            sender.reported(reported, BUDGET);
+            sender.reported(reported, budget);
         }
     }
 

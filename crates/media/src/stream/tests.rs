@@ -747,3 +747,74 @@ fn a_browsers_redundancy_is_taken_and_answered_in_kind() {
     let report = tone::measure_frames(&heard, 500.0, 0.05);
     assert!(report.seconds > 5.7, "{report:?}");
 }
+
+#[test]
+fn clocks_that_differ_by_100_ppm_for_ten_minutes_are_not_heard() {
+    // Bob's clock is slow: what Alice sends is more than he plays, and the other way round.
+    let mut pair = Pair::new(Codec::Pcmu, delay(20));
+    pair.parties[1].tick = Duration::from_nanos(10_001_000);
+    pair.run(Duration::from_secs(600));
+    for party in &pair.parties {
+        let stats = party.stream.stats();
+        assert!(stats.concealed <= 1 && stats.late == 0, "{stats:?}");
+        assert!(stats.buffer_ms.unwrap() < 45.0, "{stats:?}");
+    }
+    for (index, hz) in [(0, 440.0), (1, 880.0)] {
+        let report = pair.heard(index, hz);
+        assert!(report.longest_gap_ms < 10.0, "{report:?}");
+    }
+}
+
+#[test]
+fn another_path_is_followed_at_once() {
+    let way = std::rc::Rc::new(std::cell::Cell::new(20));
+    let network = way.clone();
+    let mut pair = Pair::new(
+        Codec::Opus,
+        Box::new(move |_| Some(Duration::from_millis(network.get()))),
+    );
+    pair.run(Duration::from_secs(5));
+    for (ms, most) in [(180, 3), (30, 0)] {
+        way.set(ms);
+        let before = pair.parties[1].stream.stats();
+        pair.parties
+            .iter_mut()
+            .for_each(|party| party.stream.path_changed());
+        pair.run(Duration::from_secs(6));
+        let stats = pair.parties[1].stream.stats();
+        assert!(stats.late - before.late <= most, "{ms} {stats:?}");
+        assert!(stats.buffer_ms.unwrap() < 45.0, "{ms} {stats:?}");
+    }
+}
+
+#[test]
+fn who_is_not_heard_ceases_and_begins_again_on_another_path() {
+    // RTP from Alice reaches nobody after a second; RTCP does.
+    let mut pair = Pair::new(Codec::Pcmu, delay(20));
+    pair.run(Duration::from_secs(2));
+    let silent = |pair: &mut Pair, seconds: u32| {
+        for _ in 0..seconds * 100 {
+            pair.run(FRAME_TIME);
+            pair.parties[1]
+                .inbox
+                .retain(|(_, packet)| (192..=223).contains(&packet.payload[1]));
+        }
+    };
+    silent(&mut pair, 25);
+    let broken = MediaEvent::CircuitBreaker(CircuitBreaker::Media);
+    let told = |pair: &Pair| {
+        pair.parties[0]
+            .events
+            .iter()
+            .filter(|e| **e == broken)
+            .count()
+    };
+    assert_eq!(told(&pair), 1);
+    let sent = pair.parties[0].stream.stats().tx_packets;
+    silent(&mut pair, 5);
+    assert_eq!(pair.parties[0].stream.stats().tx_packets, sent);
+    pair.parties[0].stream.path_changed();
+    pair.run(Duration::from_secs(30));
+    assert!(pair.parties[0].stream.stats().tx_packets > sent + 1_000);
+    assert_eq!(told(&pair), 1);
+}

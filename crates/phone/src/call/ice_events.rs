@@ -108,6 +108,7 @@ impl Call {
             && talking.fork == fork
         {
             self.restart_selected();
+            self.media_path_changed();
             self.end_trickling();
             self.let_bindings_go(desk, now);
             self.answer_waiting_reinvite(desk, now);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, Path, PathProof, Ring};
-use ringtrue_media::{Channel, FRAME, MediaEvent};
+use ringtrue_media::{Channel, CircuitBreaker, FRAME, MediaEvent};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 
@@ -422,6 +422,9 @@ impl Call {
                     direction: MediaDirection::Received,
                 }),
                 MediaEvent::Digit(digit) => Some(EventKind::Dtmf { digit }),
+                MediaEvent::CircuitBreaker(why) => Some(EventKind::Error {
+                    message: ceased(why).to_owned(),
+                }),
                 // The end of a stream; the end of the call is for SIP to say.
                 MediaEvent::Bye => None,
             });
@@ -456,6 +459,15 @@ impl Call {
                 self.tell_untold(desk, now, true);
                 desk.out(opened);
             }
+        }
+    }
+
+    /// Media goes by the pair that was just selected.
+    pub(super) fn media_path_changed(&mut self) {
+        if let Stage::Talking(talking) = &mut self.stage
+            && let Some(terms) = talking.terms_mut()
+        {
+            terms.stream.path_changed();
         }
     }
 
@@ -585,5 +597,20 @@ impl Call {
         }
         self.run_ice(desk, now);
         self.update_offer(desk, now);
+    }
+}
+
+/// What the user is told when sending ceases (RFC 8083).
+fn ceased(why: CircuitBreaker) -> &'static str {
+    match why {
+        CircuitBreaker::Media => {
+            "the other side hears nothing of us: sending has ceased until the path changes"
+        }
+        CircuitBreaker::Reports => {
+            "nothing is heard of the other side: sending has ceased until something is"
+        }
+        CircuitBreaker::Congestion => {
+            "the network is overloaded: sending has ceased until the path changes"
+        }
     }
 }

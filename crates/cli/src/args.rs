@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use ringtrue_media::audio::{AudioInput, AudioOutput};
 use ringtrue_media::{Codec, PTIMES};
 use ringtrue_phone::driver::{BindAddress, Gain};
-use ringtrue_phone::settings::{AnswerWhen, TurnTransport};
+use ringtrue_phone::settings::{AnswerWhen, SrtpUse, TurnTransport};
 
 /// What the help and the manual page say at their end.
 const AFTER_HELP: &str = "\
@@ -23,12 +23,13 @@ Examples:
   ringtrue listen --tls-certificate desk.pem --tls-key desk.key
   ringtrue call sip:bob@example.org --aor sip:alice@example.org \\
       --turn turn:turn.example.org --turn turns:turn.example.org:443
+  ringtrue call sip:bob@example.org --srtp required
 
 Exit status:
   0    the call took place and ended in order (listen: also on SIGINT or SIGTERM)
   1    something unexpected
   2    usage or settings
-  3    no media path
+  3    no media path, or no keys to encrypt it
   4    the call was refused
   5    nobody answered
   6    network, transport or server failure
@@ -167,6 +168,10 @@ pub struct PhoneArgs {
     /// Refuse calls with phones that have no ICE
     #[arg(long)]
     pub require_ice: bool,
+    /// Whether sound is encrypted: off, optional (with every phone that can) or required (other
+    /// phones are refused) [default: optional]
+    #[arg(long, value_name = "off|optional|required", value_parser = parse_srtp)]
+    pub srtp: Option<SrtpUse>,
     /// What the peer hears [default: the default microphone]
     #[arg(long, value_name = "DEVICE|FILE.wav|tone:HZ|silence", value_parser = parse_input)]
     pub audio_in: Option<AudioInput>,
@@ -259,6 +264,16 @@ pub fn parse_answer(text: &str) -> Result<AnswerWhen, String> {
             Some(seconds) => parse_seconds(seconds).map(AnswerWhen::After),
             None => Err("expected ask, auto, after:SECS or never".to_owned()),
         },
+    }
+}
+
+/// Reads `off`, `optional` or `required`.
+pub fn parse_srtp(text: &str) -> Result<SrtpUse, String> {
+    match text {
+        "off" => Ok(SrtpUse::Off),
+        "optional" => Ok(SrtpUse::Optional),
+        "required" => Ok(SrtpUse::Required),
+        _ => Err("expected off, optional or required".to_owned()),
     }
 }
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer, de};
 
 use ringtrue_phone::driver::Gain;
 
-use crate::args::{TurnUri, parse_answer, parse_bind, parse_host_port, parse_ptime, parse_turn};
+use crate::args::{
+    TurnUri, parse_answer, parse_bind, parse_host_port, parse_ptime, parse_srtp, parse_turn,
+};
 use crate::setup::SetupError;
 
 /// What may stand at the top of the file, for every account, and in an `[account.NAME]`.
@@ -64,6 +66,8 @@ pub struct Section {
     pub updated_offer: Option<bool>,
     /// The codecs, the preferred one first.
     pub codecs: Option<Vec<CodecName>>,
+    /// Whether sound is encrypted.
+    pub srtp: Option<Srtp>,
     /// What the peer hears.
     pub audio_in: Option<String>,
     /// Where the peer is heard.
@@ -149,6 +153,9 @@ CodecName(ringtrue_media::Codec), |text| {
 text_value!(
     /// How calls are answered.
     Answer(ringtrue_phone::settings::AnswerWhen), parse_answer);
+text_value!(
+    /// Whether sound is encrypted.
+    Srtp(ringtrue_phone::settings::SrtpUse), parse_srtp);
 
 /// How much sound a packet holds, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -331,6 +338,7 @@ impl Section {
             gather_patience: self.gather_patience.or(other.gather_patience),
             updated_offer: self.updated_offer.or(other.updated_offer),
             codecs: self.codecs.or(other.codecs),
+            srtp: self.srtp.or(other.srtp),
             audio_in: self.audio_in.or(other.audio_in),
             audio_out: self.audio_out.or(other.audio_out),
             ptime: self.ptime.or(other.ptime),
@@ -419,12 +427,13 @@ mod tests {
             all.gather_patience.is_some(),
             all.updated_offer.is_some(),
             all.codecs.is_some(),
+            all.srtp.is_some(),
             all.audio_in.is_some(),
             all.audio_out.is_some(),
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 28]);
+        assert_eq!(everything, [true; 29]);
     }
 
     #[test]
@@ -452,6 +461,7 @@ mod tests {
             "patience = 10",
             "stun = [\"a b\"]",
             "codecs = [\"mp3\"]",
+            "srtp = \"on\"",
             "bind = [\"eth0\"]",
             "dns = [\"dns.example.org\"]",
             "dns = [\"192.0.2.53:0\"]",

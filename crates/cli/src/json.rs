@@ -85,6 +85,11 @@ enum Fields<'a> {
         reason: &'static str,
         pairs_tried: usize,
     },
+    Secured {
+        kind: &'static str,
+        profile: &'static str,
+    },
+    KeysPending {},
     Ringing {
         role: &'static str,
         verified: bool,
@@ -140,6 +145,8 @@ struct Figures {
     lost: u64,
     jitter_ms: Option<f64>,
     rtt_ms: Option<f64>,
+    srtp_forged: Option<u64>,
+    srtp_replayed: Option<u64>,
 }
 
 impl From<MediaFigures> for Figures {
@@ -150,6 +157,8 @@ impl From<MediaFigures> for Figures {
             lost: figures.lost,
             jitter_ms: figures.jitter_ms.map(to_the_microsecond),
             rtt_ms: figures.rtt_ms.map(to_the_microsecond),
+            srtp_forged: figures.srtp_forged,
+            srtp_replayed: figures.srtp_replayed,
         }
     }
 }
@@ -318,6 +327,11 @@ fn describe_call(kind: &EventKind) -> Option<(&'static str, Fields<'_>)> {
             };
             ("path_failed", fields)
         }
+        EventKind::Secured { source, profile } => {
+            let (kind, profile) = (source.as_str(), profile.name());
+            ("secured", Fields::Secured { kind, profile })
+        }
+        EventKind::KeysPending => ("keys_pending", Fields::KeysPending {}),
         EventKind::Ringing { role, verified } => {
             let (role, verified) = (word(*role), *verified);
             ("ringing", Fields::Ringing { role, verified })

@@ -227,6 +227,10 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
             .ptime
             .or(section.ptime.map(|time| time.0))
             .unwrap_or(unsaid.ptime),
+        srtp: args
+            .srtp
+            .or(section.srtp.as_ref().map(|srtp| srtp.0))
+            .unwrap_or(unsaid.srtp),
         duration: args.duration,
         ..unsaid
     })

@@ -88,6 +88,16 @@ fn phone_line(event: &PhoneEvent) -> Option<String> {
             reason,
             pairs_tried,
         } => no_path(*reason, *pairs_tried),
+        EventKind::Secured { source, profile } => {
+            format!(
+                "Encrypted: nobody on the way can listen ({}, {profile}).",
+                source.as_str()
+            )
+        }
+        EventKind::KeysPending => {
+            "Keys pending: no sound goes either way until the other phone gives its keys."
+                .to_owned()
+        }
         EventKind::Ringing { role, verified } => ringing(*role, *verified).to_owned(),
         EventKind::Answered { role } => match role {
             CallRole::Caller => "Answered. Talk away; Ctrl-C hangs up.".to_owned(),
@@ -231,6 +241,15 @@ fn numbers(figures: &MediaFigures) -> String {
     if let Some(rtt) = figures.rtt_ms {
         text += &format!(", round trip {rtt:.1} ms");
     }
+    let refused = [
+        (figures.srtp_forged, "forged"),
+        (figures.srtp_replayed, "replayed"),
+    ];
+    for (count, what) in refused {
+        if let Some(count) = count.filter(|count| *count > 0) {
+            text += &format!(", {count} {what}");
+        }
+    }
     text
 }
 
@@ -252,6 +271,7 @@ fn because(reason: EndReason) -> &'static str {
         EndReason::Network => "the network or a server failed",
         EndReason::Incompatible => "the phones have no common way to send sound",
         EndReason::IceRequired => "the other phone has no ICE, and the settings require it",
+        EndReason::KeysFailed => "no keys could be agreed on, so nothing would be private",
     }
 }
 
@@ -293,6 +313,8 @@ mod tests {
                 lost: 0,
                 jitter_ms: Some(0.42),
                 rtt_ms: None,
+                srtp_forged: None,
+                srtp_replayed: None,
             },
             outcome: ringtrue_phone::event::Outcome::Completed,
             words: None,

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{Pacer, TurnServer, UnverifiedPolicy};
+use ringtrue_media::secure::Identity;
 use ringtrue_sip::{Endpoint, QueryId};
 
 use crate::addresses;
@@ -49,6 +51,8 @@ pub(crate) struct Desk {
     /// Sockets whose calls are over, and that are not quite.
     pub(crate) partings: Vec<Parting>,
     clock: (Instant, SystemTime),
+    /// Our certificate; none when media is never encrypted.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 impl Desk {
@@ -59,6 +63,7 @@ impl Desk {
         sip: Endpoint,
         rng: ChaCha20Rng,
         clock: (Instant, SystemTime),
+        identity: Option<Arc<Identity>>,
     ) -> Self {
         Self {
             settings,
@@ -74,6 +79,7 @@ impl Desk {
             next_connection: 0,
             partings: Vec::new(),
             clock,
+            identity,
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use ringtrue_ice::{CandidateType, TransportProtocol};
 
+use ringtrue_media::secure::SrtpProfile;
+
 use crate::io::CallKey;
 
 /// One event, with the call that it is about.
@@ -79,6 +81,27 @@ pub struct MediaFigures {
     pub jitter_ms: Option<f64>,
     /// Round-trip time in milliseconds, by RTCP.
     pub rtt_ms: Option<f64>,
+    /// Packets that were not made with the peer's key, clear ones among them; unknown in a clear
+    /// call.
+    pub srtp_forged: Option<u64>,
+    /// Packets that came before (RFC 3711 section 3.3.2); unknown in a clear call.
+    pub srtp_replayed: Option<u64>,
+}
+
+/// Where the keys of encrypted media come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// A DTLS handshake over the media's own path (RFC 5763).
+    DtlsSrtp,
+}
+
+impl KeySource {
+    /// The word in the JSON events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DtlsSrtp => "dtls-srtp",
+        }
+    }
 }
 
 /// Why a call ended. A closed list; the words are part of the JSON contract.
@@ -112,6 +135,9 @@ pub enum EndReason {
     Incompatible,
     /// The settings forbid a call without ICE.
     IceRequired,
+    /// Encryption was agreed on, and no keys came of it: the peer is not who its SDP says, or did
+    /// not answer.
+    KeysFailed,
 }
 
 impl EndReason {
@@ -132,6 +158,7 @@ impl EndReason {
             Self::Network => "network",
             Self::Incompatible => "incompatible",
             Self::IceRequired => "ice-required",
+            Self::KeysFailed => "keys-failed",
         }
     }
 }
@@ -260,6 +287,16 @@ pub enum EventKind {
         /// How many pairs were tried.
         pairs_tried: usize,
     },
+    /// Keys for the media are there: it is encrypted.
+    Secured {
+        /// Where they come from.
+        source: KeySource,
+        /// How packets are protected.
+        profile: SrtpProfile,
+    },
+    /// Encryption was agreed on, and the peer's handshake has not begun: until it has, no media
+    /// goes either way.
+    KeysPending,
     /// Callee: the user is being alerted. Caller: the callee is, and that is known.
     Ringing {
         /// Caller or callee.

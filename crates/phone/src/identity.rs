@@ -1,14 +1,16 @@
 //! Who the phone is and whom it calls: what the user wrote, as SIP knows it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use ringtrue_media::secure::Identity;
 use ringtrue_sip::message::NameAddr;
 use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{AuthCredentials, EndpointConfig, LocalAddress};
 use thiserror::Error;
 
 use crate::io::Interface;
-use crate::settings::{IceUse, Settings};
+use crate::settings::{IceUse, Settings, SrtpUse};
 
 /// Why a phone cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,6 +21,9 @@ pub enum SettingsError {
     /// The outbound proxy is no SIP URI.
     #[error("the proxy \"{0}\" is no SIP address; write sip:HOST[:PORT][;transport=tcp|tls]")]
     Proxy(String),
+    /// There is no certificate to encrypt media with.
+    #[error("media cannot be encrypted: {0}; --srtp off does without")]
+    Certificate(String),
     /// There is no codec to offer.
     #[error("no codec is left to offer")]
     NoCodec,
@@ -66,6 +71,16 @@ pub(crate) fn endpoint_config(
         tcp_listen: settings.accepts_tcp,
         tls_listen: settings.tls_sockets.clone(),
     })
+}
+
+/// The certificate of this run of the phone (RFC 5763 section 5).
+pub(crate) fn own_identity(settings: &Settings) -> Result<Option<Arc<Identity>>, SettingsError> {
+    if settings.srtp == SrtpUse::Off {
+        return Ok(None);
+    }
+    let identity = Identity::generate();
+    let identity = identity.map_err(|error| SettingsError::Certificate(error.to_string()))?;
+    Ok(Some(Arc::new(identity)))
 }
 
 /// Reads whom to call: a SIP URI, or `user@host` without its scheme.

@@ -17,7 +17,7 @@ use crate::call::{Call, IncomingInvite};
 use crate::desk::{Desk, is_media};
 use crate::event::EventKind;
 use crate::gathering::{Keeper, MediaSockets, StreamEvent};
-use crate::identity::{CallError, SettingsError, endpoint_config, parse_target};
+use crate::identity::{CallError, SettingsError, endpoint_config, own_identity, parse_target};
 use crate::io::{
     BindRequest, CallKey, Connection, Frame, Interface, LookupResult, MapRequest, Output,
     ResolveQuery,
@@ -73,7 +73,9 @@ impl Phone {
         let config = endpoint_config(&settings, &interfaces, &sip_sockets)?;
         let mut rng = ChaCha20Rng::from_seed(seed);
         let sip = Endpoint::new(config, rng.random(), now);
-        let mut desk = Desk::new(settings, interfaces, sip_sockets, sip, rng, (now, wall));
+        let identity = own_identity(&settings)?;
+        let clock = (now, wall);
+        let mut desk = Desk::new(settings, interfaces, sip_sockets, sip, rng, clock, identity);
         desk.resolve_ice_servers(now);
         let mut phone = Self {
             desk,

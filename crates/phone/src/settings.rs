@@ -27,6 +27,17 @@ pub enum RingWhen {
     AtOnce,
 }
 
+/// Whether media is encrypted (`--srtp`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SrtpUse {
+    /// Never: peers that want it are refused.
+    Off,
+    /// With every peer that can. Once agreed on, it stays for the call. The default.
+    Optional,
+    /// Always: peers that cannot are refused.
+    Required,
+}
+
 /// What an incoming call is answered with (`--answer`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerWhen {
@@ -139,6 +150,8 @@ pub struct Settings {
     /// How much sound a packet holds, to us and from us where the peer does not say what it wants:
     /// 10, 20, 40 or 60 ms.
     pub ptime: Duration,
+    /// Whether media is encrypted.
+    pub srtp: SrtpUse,
     /// What an incoming call is answered with.
     pub answer: AnswerWhen,
     /// Whether to register.
@@ -177,6 +190,7 @@ impl Default for Settings {
             updated_offer: true,
             codecs: Codec::ALL.to_vec(),
             ptime: Duration::from_millis(20),
+            srtp: SrtpUse::Optional,
             answer: AnswerWhen::Asked,
             register: false,
             max_calls: 4,

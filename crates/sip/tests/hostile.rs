@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use ringtrue_ice::Credentials;
 use ringtrue_sip::message::*;
-use ringtrue_sip::sdp::{self, Direction, LocalMedia, RtpCodec, SessionDescription};
+use ringtrue_sip::sdp::{self, Direction, LocalMedia, LocalSecurity, RtpCodec, SessionDescription};
 use ringtrue_sip::uri::Uri;
 
 const SDP: &str = "v=0\r\n\
@@ -169,6 +169,7 @@ fn local() -> LocalMedia {
         rtcp_mux: true,
         ptime: None,
         brief: false,
+        security: LocalSecurity::Off,
     }
 }
 

@@ -10,7 +10,9 @@ use ringtrue_ice::{
     Candidate, CandidateType, ComponentId, Credentials, IceDescription, TransportProtocol, Trickle,
 };
 use ringtrue_sip::message::*;
-use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, RtpCodec, SessionDescription};
+use ringtrue_sip::sdp::{
+    self, Direction, IceSupport, LocalMedia, LocalSecurity, RtpCodec, SessionDescription,
+};
 use ringtrue_sip::uri::{Host, Scheme, Uri};
 
 fn token() -> impl Strategy<Value = String> {
@@ -307,6 +309,7 @@ fn local_media() -> impl Strategy<Value = LocalMedia> {
                     rtcp_mux: mux,
                     ptime,
                     brief: false,
+                    security: LocalSecurity::Off,
                 }
             },
         )

@@ -47,6 +47,7 @@ fn ours() -> LocalMedia {
         rtcp_mux: true,
         ptime: Some(20),
         brief: false,
+        security: LocalSecurity::Off,
     }
 }
 
@@ -529,11 +530,11 @@ fn refusals_say_why() {
         ),
         (
             audio("RTP/SAVP", "0"),
-            AnswerRefused::Profile("RTP/SAVP".into()),
+            AnswerRefused::Security("the peer wants it and it is switched off here"),
         ),
         (
-            audio("UDP/TLS/RTP/SAVPF", "0"),
-            AnswerRefused::Profile("UDP/TLS/RTP/SAVPF".into()),
+            audio("TCP/TLS/RTP/SAVPF", "0"),
+            AnswerRefused::Profile("TCP/TLS/RTP/SAVPF".into()),
         ),
         (audio("RTP/AVP", "18 13"), AnswerRefused::NoCodec),
         (

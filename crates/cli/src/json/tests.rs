@@ -2,8 +2,9 @@
 
 use super::*;
 use ringtrue_ice::{CandidateType, TransportProtocol};
+use ringtrue_media::secure::SrtpProfile;
 use ringtrue_phone::CallKey;
-use ringtrue_phone::event::{EndReason, EndedBy, Outcome, PathFailure};
+use ringtrue_phone::event::{EndReason, EndedBy, KeySource, Outcome, PathFailure};
 use serde_json::{Value, json};
 
 /// The line of an event of a call, without the times, which are checked here.
@@ -64,6 +65,7 @@ fn every_word_is_documented() {
         EndReason::Network,
         EndReason::Incompatible,
         EndReason::IceRequired,
+        EndReason::KeysFailed,
     ];
     let failures = [
         PathFailure::AllPairsFailed,
@@ -164,8 +166,22 @@ fn the_course_of_a_call() {
     let value = json!({"event": "dtmf", "digit": "5"});
     assert_eq!(told(EventKind::Dtmf { digit: '5' }), value);
     let value = json!({"event": "stats", "tx_packets": 0, "rx_packets": 0, "lost": 0,
-                       "jitter_ms": null, "rtt_ms": null});
+                       "jitter_ms": null, "rtt_ms": null, "srtp_forged": null, "srtp_replayed": null});
     assert_eq!(told(EventKind::Stats(MediaFigures::default())), value);
+}
+
+#[test]
+fn keys() {
+    let secured = EventKind::Secured {
+        source: KeySource::DtlsSrtp,
+        profile: SrtpProfile::AeadAes128Gcm,
+    };
+    let value = json!({"event": "secured", "kind": "dtls-srtp", "profile": "AEAD_AES_128_GCM"});
+    assert_eq!(told(secured), value);
+    assert_eq!(
+        told(EventKind::KeysPending),
+        json!({"event": "keys_pending"})
+    );
 }
 
 #[test]
@@ -189,6 +205,8 @@ fn the_end_of_a_call() {
             lost: 1,
             jitter_ms: Some(0.123_456),
             rtt_ms: None,
+            srtp_forged: Some(2),
+            srtp_replayed: Some(1),
         },
         outcome: Outcome::Completed,
         words: None,
@@ -197,7 +215,8 @@ fn the_end_of_a_call() {
         told(ended),
         json!({"event": "ended", "reason": "hung-up", "status": 200, "by": "remote",
                "seconds": 5.0, "tx_packets": 250, "rx_packets": 249, "lost": 1,
-               "jitter_ms": 0.123, "rtt_ms": null, "words": null})
+               "jitter_ms": 0.123, "rtt_ms": null, "srtp_forged": 2, "srtp_replayed": 1,
+               "words": null})
     );
 }
 

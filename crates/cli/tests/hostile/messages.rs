@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use ringtrue_ice::SessionConfig;
 use ringtrue_ice::{Base, ComponentId, GatherConfig, Gatherer, IceDescription, IceSession};
 use ringtrue_sip::message::{Headers, MAX_HEADERS, Message, ParseErrorKind, StreamParser};
-use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, RtpCodec, SessionDescription};
+use ringtrue_sip::sdp::{
+    self, Direction, IceSupport, LocalMedia, LocalSecurity, RtpCodec, SessionDescription,
+};
 use ringtrue_sip::uri::Uri;
 use ringtrue_testnet::{Dice, fuzz};
 
@@ -153,6 +155,7 @@ fn local() -> LocalMedia {
         rtcp_mux: true,
         ptime: None,
         brief: false,
+        security: LocalSecurity::Off,
     }
 }
 

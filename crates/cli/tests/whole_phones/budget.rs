@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use ringtrue_phone::EventKind;
+use ringtrue_phone::settings::SrtpUse;
+
+use crate::keys::secured;
 
 use crate::stage::{ALICE_TONE, BOB_TONE, Place, Setup, at, first_heard};
 
@@ -23,6 +26,16 @@ fn budget(alice: Place, s: Duration, d: Duration) -> Duration {
 
 #[test]
 fn the_phone_rings_within_the_budget() {
+    check(SrtpUse::Off, 0);
+}
+
+/// The handshake runs over the proven path, and costs its two round trips.
+#[test]
+fn with_keys_it_rings_four_delays_later_at_most() {
+    check(SrtpUse::Optional, 4);
+}
+
+fn check(srtp: SrtpUse, delays_for_keys: u32) {
     let mut misses = Vec::new();
     let mut calls = 0;
     for (s, d) in DELAYS {
@@ -36,14 +49,17 @@ fn the_phone_rings_within_the_budget() {
                 let mut stage = Setup {
                     signalling,
                     media,
+                    srtp,
                     ..Setup::between(alice, bob)
                 }
                 .build();
                 stage.dial();
                 stage.run(12);
                 calls += 1;
-                let limit = budget(alice, signalling, media);
+                let limit = budget(alice, signalling, media) + delays_for_keys * media;
                 let took = stage.ring_time();
+                let has_keys = secured(stage.alice()).is_some() && secured(stage.bob()).is_some();
+                assert_eq!(has_keys, srtp != SrtpUse::Off, "{}", stage.story());
                 if took.is_none_or(|took| took > limit) {
                     misses.push(format!(
                         "{alice:?} x {bob:?}, s {s} d {d}: {took:?}, budget {limit:?}\n{}",

@@ -325,6 +325,7 @@ fn codecs_of_one_side_only() {
 /// 200 overtakes her own proof: for so long the answers to her checks are lost.
 fn told_of_a_hasty_pick_up(lost_for: Duration) -> Vec<&'static str> {
     let mut stage = Setup {
+        srtp: ringtrue_phone::settings::SrtpUse::Off,
         // What is lost is lost by UDP.
         alices: |settings| settings.ice_tcp = false,
         bobs: |settings| settings.answer = AnswerWhen::After(Duration::ZERO),

@@ -20,6 +20,7 @@ use stun_types::message::{
 };
 use stun_types::prelude::{MessageWrite, MessageWriteExt};
 
+use crate::foreign_keys::ForeignKeys;
 use crate::stage::Stage;
 
 /// Where it lives.
@@ -87,6 +88,8 @@ pub struct State {
     /// RTCP that came to the port of component 2.
     pub rtcp_apart: usize,
     answers: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Its DTLS, if it encrypts.
+    pub keys: Option<ForeignKeys>,
 }
 
 /// The test's hold on it.
@@ -147,6 +150,7 @@ impl Foreign {
             first_rtp: None,
             rtcp_apart: 0,
             answers: Vec::new(),
+            keys: None,
         };
         let state = Arc::new(Mutex::new(state));
         world.add_server(host, Peer(Arc::clone(&state)));
@@ -367,8 +371,18 @@ impl State {
                     ice.handle_datagram(now, local, from, payload);
                 }
             }
+            PacketKind::Dtls => {
+                if let Some(keys) = &mut self.keys {
+                    keys.handle(now, payload);
+                }
+            }
             PacketKind::Rtp => {
                 self.first_rtp.get_or_insert(now);
+                let clear = match &mut self.keys {
+                    None => Some(payload.to_vec()),
+                    Some(keys) => keys.unprotect(payload),
+                };
+                let Some(payload) = &clear else { return };
                 if let Some(stream) = &mut self.stream {
                     stream.handle_rtp(now, payload);
                 }
@@ -403,6 +417,9 @@ impl State {
     fn tick(&mut self, now: Instant) {
         if let Some(ice) = &mut self.ice {
             ice.handle_timeout(now, &mut self.pacer);
+        }
+        if let Some(keys) = &mut self.keys {
+            keys.tick(now);
         }
         let Some(stream) = &mut self.stream else {
             return;
@@ -441,7 +458,23 @@ impl State {
         while let Some(transmit) = self.stream.as_mut().and_then(MediaStream::poll_transmit) {
             sent.push(transmit);
         }
-        for transmit in sent {
+        let path = self
+            .ice
+            .as_ref()
+            .and_then(|ice| ice.path(FORK, ComponentId::Rtp));
+        while let Some(datagram) = self.keys.as_mut().and_then(ForeignKeys::poll_transmit) {
+            if let Some(to) = path.map(|path| path.remote).or(self.remote) {
+                out.datagram(self.sdp_socket(RTP), to, datagram);
+            }
+        }
+        for mut transmit in sent {
+            if let Some(keys) = &mut self.keys {
+                let rtcp = classify(&transmit.payload) == PacketKind::Rtcp;
+                let Some(protected) = keys.protect(rtcp, &transmit.payload) else {
+                    continue;
+                };
+                transmit.payload = protected;
+            }
             let (component, port) = match transmit.channel {
                 Channel::Rtp => (ComponentId::Rtp, RTP),
                 Channel::Rtcp => (ComponentId::Rtcp, RTCP),
@@ -487,6 +520,8 @@ impl Node for Peer {
         let ice = state.ice.as_ref();
         let checks = ice.and_then(|ice| ice.poll_timeout(&state.pacer));
         let stream = state.stream.as_ref().and_then(MediaStream::poll_timeout);
+        let keys = state.keys.as_ref().and_then(ForeignKeys::poll_timeout);
+        let checks = checks.into_iter().chain(keys);
         checks
             .into_iter()
             .chain(stream)

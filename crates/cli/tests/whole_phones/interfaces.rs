@@ -100,6 +100,7 @@ fn ten_interfaces_a_side_cost_100_ms_at_most() {
     for (alice, bob) in pairings() {
         for (s, d) in [(10, 10), (50, 50), (20, 80)] {
             let setup = |more| Setup {
+                srtp: ringtrue_phone::settings::SrtpUse::Off,
                 signalling: Duration::from_millis(s),
                 media: Duration::from_millis(d),
                 alices: with_servers,

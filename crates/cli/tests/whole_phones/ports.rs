@@ -106,6 +106,7 @@ fn a_mapped_port_rings_within_the_budget() {
     for (s, d) in [(10, 10), (50, 50), (150, 150), (20, 80)] {
         let (signalling, media) = (Duration::from_millis(s), Duration::from_millis(d));
         let stage = called(Setup {
+            srtp: ringtrue_phone::settings::SrtpUse::Off,
             signalling,
             media,
             routers: [None, router()],

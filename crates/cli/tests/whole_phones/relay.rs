@@ -87,6 +87,7 @@ fn a_relay_rings_within_the_budget() {
     for (s, d) in [(10, 10), (50, 50), (150, 150), (50, 20), (20, 80)] {
         let (signalling, media) = (Duration::from_millis(s), Duration::from_millis(d));
         let mut stage = Setup {
+            srtp: ringtrue_phone::settings::SrtpUse::Off,
             signalling,
             media,
             alices: with_turn,
@@ -152,6 +153,7 @@ fn relay_only_shows_no_address_of_ours() {
 #[test]
 fn a_phone_without_ice_is_reached_by_the_relay_that_the_sdp_names() {
     let mut stage = Setup {
+        srtp: ringtrue_phone::settings::SrtpUse::Off,
         alices: with_turn,
         bobs: |settings| settings.ice = IceUse::Off,
         ..Setup::between(Place::PortRestricted, Place::Open)

@@ -73,6 +73,7 @@ fn assert_within_budget(delays: &[(u64, u64)], relays: &[(&str, Change, Change)]
             for (alice, bob) in places.into_iter().flat_map(|a| places.map(|b| (a, b))) {
                 let (signalling, media) = (Duration::from_millis(s), Duration::from_millis(d));
                 let mut stage = Setup {
+                    srtp: ringtrue_phone::settings::SrtpUse::Off,
                     signalling,
                     media,
                     alices,

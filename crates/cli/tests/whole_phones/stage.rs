@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ringtrue_media::tone;
 use ringtrue_phone::event::{CallRole, EndReason, Outcome, PhoneEvent};
-use ringtrue_phone::settings::{AnswerWhen, TurnServer, TurnTransport};
+use ringtrue_phone::settings::{AnswerWhen, SrtpUse, TurnServer, TurnTransport};
 use ringtrue_phone::{CallKey, EventKind, Settings};
 use ringtrue_program::virtual_phone::VirtualPhone;
 use ringtrue_testnet::{
@@ -97,6 +97,8 @@ pub struct Setup {
     pub signalling: Duration,
     /// One way from one phone to the other.
     pub media: Duration,
+    /// Whether the phones encrypt; tests of how soon ICE has a path do without the handshake.
+    pub srtp: SrtpUse,
     pub alices: fn(&mut Settings),
     pub bobs: fn(&mut Settings),
     /// The TURN server, for those who have it in their settings.
@@ -123,6 +125,7 @@ impl Default for Setup {
             second: None,
             signalling: Duration::from_millis(50),
             media: Duration::from_millis(50),
+            srtp: SrtpUse::Optional,
             alices: |_| {},
             bobs: |_| {},
             turn: turn_server(),
@@ -255,15 +258,18 @@ impl Setup {
 
         (self.more)(&mut world, [alice, bob], [stun, turn]);
         let mut alices = settings("alice", self.alice);
+        alices.srtp = self.srtp;
         (self.alices)(&mut alices);
         let mut bobs = settings("bob", self.bob);
         bobs.warm_sets = 1;
+        bobs.srtp = self.srtp;
         (self.bobs)(&mut bobs);
         let alices = VirtualPhone::new(&mut world, alice, alices, ALICE_TONE, 2 * self.seed);
         let bobs = VirtualPhone::new(&mut world, bob, bobs, BOB_TONE, 2 * self.seed + 1);
         let seconds = second.zip(self.second).map(|(host, at)| {
             let mut settings = settings("bob", at);
             settings.warm_sets = 1;
+            settings.srtp = self.srtp;
             (self.bobs)(&mut settings);
             VirtualPhone::new(&mut world, host, settings, SECOND_TONE, self.seed + 99).unwrap()
         });

@@ -66,7 +66,11 @@ fn a_connection_is_found_soon() {
         (Place::UdpEaten, Place::Open),
         (Place::Open, Place::UdpEaten),
     ] {
-        let mut stage = Setup::between(alice, bob).build();
+        let mut stage = Setup {
+            srtp: ringtrue_phone::settings::SrtpUse::Off,
+            ..Setup::between(alice, bob)
+        }
+        .build();
         stage.dial();
         stage.run(10);
         let rang = stage.ring_time().expect("a ring");

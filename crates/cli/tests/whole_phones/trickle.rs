@@ -71,7 +71,11 @@ fn invited(stage: &Stage) -> Instant {
 /// after 900 ms, is what the call needs.
 #[test]
 fn the_offer_waits_500_ms_and_no_longer_and_the_late_address_goes_by_info() {
-    let mut stage = Setup::between(Place::PortRestricted, Place::PortRestricted).build();
+    let mut stage = Setup {
+        srtp: ringtrue_phone::settings::SrtpUse::Off,
+        ..Setup::between(Place::PortRestricted, Place::PortRestricted)
+    }
+    .build();
     slow_for_alice(&mut stage, 900);
     let log = record(&mut stage);
     let dialled = stage.simulation.now();
@@ -151,6 +155,7 @@ fn a_peer_that_does_not_trickle_finds_late_addresses_by_our_checks() {
 #[test]
 fn a_late_relay_carries_the_call() {
     let mut stage = Setup {
+        srtp: ringtrue_phone::settings::SrtpUse::Off,
         alices: with_turn,
         ..Setup::between(Place::Symmetric, Place::Symmetric)
     }

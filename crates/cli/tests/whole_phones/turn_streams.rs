@@ -74,6 +74,7 @@ fn a_relay_by_tls_rings_within_the_budget() {
     for (s, d) in [(10, 10), (50, 50), (150, 150), (50, 20), (20, 80)] {
         let (signalling, media) = (Duration::from_millis(s), Duration::from_millis(d));
         let mut stage = Setup {
+            srtp: ringtrue_phone::settings::SrtpUse::Off,
             signalling,
             media,
             alices: every_way_in_time,

@@ -20,6 +20,7 @@
 //! # Ok::<(), ringtrue_media::secure::KeyError>(())
 //! ```
 
+mod dtls;
 mod keys;
 mod packet;
 mod receiving;
@@ -27,6 +28,9 @@ mod sending;
 #[cfg(test)]
 mod tests;
 
+pub use dtls::{
+    Dtls, DtlsError, DtlsEvent, DtlsFailure, DtlsRole, Fingerprint, FingerprintHash, Identity,
+};
 pub use keys::{KeyError, MasterKey, SrtpKeys, SrtpProfile};
 
 use receiving::Receiving;

@@ -1,11 +1,13 @@
 //! The forks of a caller's call: each early dialog with what is known of its media.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringtrue_ice::{ForkId, Gate, IceSession, PacketKind, Path, Ring};
+use ringtrue_media::secure::DtlsFailure;
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::LocalMedia;
 
+use super::secured::EarlyDtls;
 use super::terms::Terms;
 
 /// How many packets may overtake a 200: two seconds of speech; the latest ones are kept.
@@ -17,6 +19,11 @@ pub(super) struct Inviting {
     pub(super) forks: Vec<Fork>,
     pub(super) next_fork: u32,
     pub(super) give_up_at: Instant,
+    /// How long a proven path waits for keys.
+    pub(super) patience: Duration,
+    pub(super) early_dtls: EarlyDtls,
+    /// A fork failed to give keys: when the call is given up unless there is another, and why.
+    pub(super) keys_failed: Option<(Instant, DtlsFailure)>,
 }
 
 /// One early dialog.
@@ -24,7 +31,11 @@ pub(super) struct Fork {
     pub(super) dialog: DialogId,
     pub(super) id: ForkId,
     pub(super) media: ForkMedia,
+    /// Why its answer cannot be used, for people.
+    pub(super) unusable: Option<String>,
     pub(super) ringing: Ringing,
+    /// When its path was proven.
+    pub(super) proven_at: Option<Instant>,
     /// Media that overtook the 200, over a proven path: kept, so that not a frame is clipped.
     pub(super) early: Vec<EarlyPacket>,
 }
@@ -66,10 +77,11 @@ pub(super) enum Ringing {
 impl Inviting {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let awaiting = self.forks.iter().filter_map(|fork| match fork.ringing {
-            Ringing::AwaitingProof { until } => Some(until),
+            Ringing::AwaitingProof { until } => Some(fork.keys_due(self.patience).unwrap_or(until)),
             _ => None,
         });
-        awaiting.chain([self.give_up_at]).min()
+        let keys = self.keys_failed.map(|(until, _)| until);
+        awaiting.chain(keys).chain([self.give_up_at]).min()
     }
 
     pub(super) fn tag_of(&self, id: ForkId) -> Option<String> {
@@ -90,7 +102,9 @@ impl Inviting {
             dialog: dialog.clone(),
             id: ForkId(self.next_fork),
             media: ForkMedia::Unanswered,
+            unusable: None,
             ringing: Ringing::Silent,
+            proven_at: None,
             early: Vec::new(),
         });
         self.next_fork += 1;

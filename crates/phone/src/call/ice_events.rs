@@ -9,8 +9,13 @@ use crate::desk::Desk;
 use crate::event::{EndReason, EventKind, PathFailure, PathReport};
 
 impl Call {
-    /// Runs the ICE session and does what it says.
+    /// Runs the ICE session and does what it says; then the handshakes, over the paths that it has.
     pub(super) fn run_ice(&mut self, desk: &mut Desk, now: Instant) {
+        self.run_session(desk, now);
+        self.run_keys(desk, now);
+    }
+
+    fn run_session(&mut self, desk: &mut Desk, now: Instant) {
         if let Some(ice) = &mut self.ice {
             ice.handle_timeout(now, &mut desk.pacer);
         }
@@ -70,7 +75,7 @@ impl Call {
         }
     }
 
-    fn tell_fork(&self, desk: &mut Desk, now: Instant, fork: ForkId, kind: EventKind) {
+    pub(super) fn tell_fork(&self, desk: &mut Desk, now: Instant, fork: ForkId, kind: EventKind) {
         let tag = match &self.stage {
             Stage::Inviting(inviting) => inviting.tag_of(fork),
             _ => self.remote_tag.clone(),
@@ -146,6 +151,10 @@ impl Call {
         };
         self.tell_fork(desk, now, fork, failed);
         match &self.stage {
+            // It was proven, and the keys awaited.
+            Stage::Holding(_) => {
+                self.hold_failed(desk, now, PathFailure::ConsentLost, pairs_tried);
+            }
             Stage::Alerting(_) => {
                 let text = "The media path was lost before the call was answered";
                 self.reject(

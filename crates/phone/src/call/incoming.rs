@@ -3,13 +3,17 @@
 use std::time::Instant;
 
 use ringtrue_ice::{
-    ForkId, Gate, IceDescription, IceSession, PathProof, Ring, Role, SessionConfig,
+    ComponentId, ForkId, Gate, IceDescription, IceSession, PathProof, Ring, Role, SessionConfig,
     UnverifiedReason,
 };
-use ringtrue_sip::sdp::{self, Direction, IceSupport, LocalMedia, SessionDescription};
+use ringtrue_sip::sdp::{
+    self, AnswerRefused, Direction, IceSupport, LocalMedia, SessionDescription,
+};
 use ringtrue_sip::{CallHandle, DialogId, IcePeer, Rejection};
 
+use super::keying::{Go, Keys, LATE_STARTER};
 use super::offer::{Session, components};
+use super::secured::{EarlyDtls, keys_of};
 use super::talking::Talking;
 use super::terms::Terms;
 use super::trickle::Trickling;
@@ -43,8 +47,34 @@ pub(super) enum Agreement {
 
 /// The answer (or our offer) is out, and the user hears nothing yet.
 pub(super) struct Holding {
-    pub(super) gate: Option<Gate>,
+    gate: Option<Gate>,
     pub(super) agreement: Agreement,
+    proven: Option<Proven>,
+}
+
+/// The path is proven, and the keys are awaited: the proof is in hand.
+struct Proven {
+    proof: PathProof,
+    /// From then on a peer that has not begun DTLS is one that begins after the answer.
+    late: Instant,
+    /// So long keys are waited for.
+    until: Instant,
+}
+
+impl Holding {
+    pub(super) fn new(gate: Option<Gate>, agreement: Agreement) -> Self {
+        Self {
+            gate,
+            agreement,
+            proven: None,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let proven = self.proven.as_ref()?;
+        let heard = keys_of(&self.agreement).is_some_and(Keys::is_heard);
+        Some(if heard { proven.until } else { proven.late })
+    }
 }
 
 /// The user is being alerted.
@@ -63,6 +93,10 @@ pub(super) struct Alerting {
 impl Alerting {
     pub(super) fn agreement(&self) -> &Agreement {
         &self.agreement
+    }
+
+    pub(super) fn agreement_mut(&mut self) -> &mut Agreement {
+        &mut self.agreement
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -132,34 +166,31 @@ impl Call {
         let remote = offer
             .as_ref()
             .ok()
-            .and_then(|offer| sdp::read_offer(offer).ok());
-        let (Ok(offer), Some(remote)) = (offer, remote) else {
-            let text = "The offer holds no audio stream that this phone understands";
-            self.reject(
-                desk,
-                now,
-                EndReason::Incompatible,
-                488,
-                Some(text.to_owned()),
-            );
+            .map(|offer| sdp::read_offer_for(offer, &self.session.security));
+        let (Ok(offer), Some(Ok(remote))) = (&offer, &remote) else {
+            let text = match remote {
+                Some(Err(why @ AnswerRefused::Security(_))) => why.to_string(),
+                _ => "The offer holds no audio stream that this phone understands".to_owned(),
+            };
+            self.reject(desk, now, EndReason::Incompatible, 488, Some(text));
             return;
         };
-        match remote.ice {
+        match remote.ice.clone() {
             IceSupport::Supported(description) if desk.settings.ice != IceUse::Off => {
-                self.answer_with_ice(desk, now, &offer, description);
+                self.answer_with_ice(desk, now, offer, description);
             }
             IceSupport::Supported(_) => {
-                self.answer_without_ice(desk, now, &offer, UnverifiedReason::IceOff);
+                self.answer_without_ice(desk, now, offer, UnverifiedReason::IceOff);
             }
             IceSupport::Absent => {
-                self.answer_without_ice(desk, now, &offer, UnverifiedReason::PeerWithoutIce);
+                self.answer_without_ice(desk, now, offer, UnverifiedReason::PeerWithoutIce);
             }
             IceSupport::Mismatch => {
                 // RFC 8839 section 4.2.5: our answer says so, which takes a session to say it with.
                 if desk.settings.ice != IceUse::Off {
                     self.new_ice(desk, Role::Controlled);
                 }
-                self.answer_without_ice(desk, now, &offer, UnverifiedReason::PeerWithoutIce);
+                self.answer_without_ice(desk, now, offer, UnverifiedReason::PeerWithoutIce);
             }
         }
     }
@@ -209,9 +240,11 @@ impl Call {
         if desk.settings.ring == RingWhen::AtOnce {
             let gate = Gate::without_ice();
             let opened = gate.open_unverified(UnverifiedReason::AtOnce, desk.unverified_policy());
+            let go = Go::unverified(terms.keys.as_ref());
             let agreement = Agreement::Complete(Box::new(terms));
             if let Ok(ring) = opened {
-                self.alert(desk, now, ring, agreement, Some(body), Some(description));
+                let leave = (ring, go);
+                self.alert(desk, now, leave, agreement, Some(body), Some(description));
             }
             return;
         }
@@ -226,10 +259,9 @@ impl Call {
             self.reject(desk, now, EndReason::Network, 500, None);
             return;
         }
-        self.stage = Stage::Holding(Holding {
-            gate: self.ice.as_ref().and_then(|ice| ice.gate(FORK)),
-            agreement: Agreement::Complete(Box::new(terms)),
-        });
+        let gate = self.ice.as_ref().and_then(|ice| ice.gate(FORK));
+        let agreement = Agreement::Complete(Box::new(terms));
+        self.stage = Stage::Holding(Holding::new(gate, agreement));
         self.run_ice(desk, now);
     }
 
@@ -245,8 +277,9 @@ impl Call {
             Ok(ring) => {
                 if let Some((body, terms)) = self.make_answer(desk, now, offer) {
                     self.ice = None;
+                    let go = Go::unverified(terms.keys.as_ref());
                     let agreement = Agreement::Complete(Box::new(terms));
-                    self.alert(desk, now, ring, agreement, Some(body), None);
+                    self.alert(desk, now, (ring, go), agreement, Some(body), None);
                 }
             }
             Err(_) => self.refuse_for_want_of_ice(desk, now),
@@ -299,16 +332,60 @@ impl Call {
         }
     }
 
-    /// The proof has come: only now does anybody hear anything.
+    /// The proof has come. It stays in hand until the keys are there.
     pub(super) fn ring_with_proof(&mut self, desk: &mut Desk, now: Instant, proof: PathProof) {
+        let ice = self.ice.as_ref();
+        let round_trip = ice.and_then(|ice| ice.round_trip(FORK, ComponentId::Rtp));
+        if let Stage::Holding(holding) = &mut self.stage {
+            holding.proven = Some(Proven {
+                proof,
+                // Over a path that is longer than that nothing can have come yet.
+                late: now + LATE_STARTER.max(round_trip.unwrap_or_default() * 2),
+                until: now + desk.settings.patience,
+            });
+        }
+        self.ring_when_keyed(desk, now);
+    }
+
+    /// Proof and keys together: only now does anybody hear anything.
+    pub(super) fn ring_when_keyed(&mut self, desk: &mut Desk, now: Instant) {
+        let Stage::Holding(holding) = &mut self.stage else {
+            return;
+        };
+        let due = holding.proven.as_ref().map(|proven| proven.late);
+        let Some(go) = due.and_then(|due| Go::after_proof(keys_of(&holding.agreement), due, now))
+        else {
+            return;
+        };
         let Stage::Holding(holding) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return;
         };
-        let Some(Ok(ring)) = holding.gate.map(|gate| gate.open(proof)) else {
+        let Holding {
+            gate,
+            agreement,
+            proven,
+        } = holding;
+        let opened = gate
+            .zip(proven)
+            .map(|(gate, proven)| gate.open(proven.proof));
+        let Some(Ok(ring)) = opened else {
             self.hold_failed(desk, now, PathFailure::ConsentLost, self.pairs_tried);
             return;
         };
-        self.alert(desk, now, ring, holding.agreement, None, None);
+        self.alert(desk, now, (ring, go), agreement, None, None);
+    }
+
+    /// The peer began its handshake, and did not end it.
+    pub(super) fn holding_timeout(&mut self, desk: &mut Desk, now: Instant) {
+        self.ring_when_keyed(desk, now);
+        if let Stage::Holding(holding) = &self.stage
+            && holding
+                .proven
+                .as_ref()
+                .is_some_and(|proven| proven.until <= now)
+        {
+            self.refuse_for_want_of_keys(desk, now, "the handshake did not come to an end");
+        }
     }
 
     /// No path: the phone stays silent, the caller learns why, the log shows a missed call.
@@ -321,12 +398,14 @@ impl Call {
     ) {
         self.pairs_tried = pairs_tried;
         if desk.settings.ring == RingWhen::PreferVerified
+            && reason != PathFailure::ConsentLost
             && let Stage::Holding(holding) = std::mem::replace(&mut self.stage, Stage::Over)
             && let Some(gate) = holding.gate
             && let Ok(ring) =
                 gate.open_unverified(UnverifiedReason::PatienceOver, desk.unverified_policy())
         {
-            self.alert(desk, now, ring, holding.agreement, None, None);
+            let go = Go::unverified(keys_of(&holding.agreement));
+            self.alert(desk, now, (ring, go), holding.agreement, None, None);
             return;
         }
         let text = format!(
@@ -336,12 +415,13 @@ impl Call {
         self.reject(desk, now, EndReason::NoMediaPath, 480, Some(text));
     }
 
-    /// Alerts the user, sends the 180, opens microphone and speaker. All of it costs the `Ring`.
+    /// Alerts the user, sends the 180, opens microphone and speaker. All of it costs the `Ring`, and
+    /// where media is encrypted its keys.
     pub(super) fn alert(
         &mut self,
         desk: &mut Desk,
         now: Instant,
-        ring: Ring,
+        (ring, go): (Ring, Go),
         agreement: Agreement,
         body: Option<Vec<u8>>,
         check_later: Option<IceDescription>,
@@ -367,6 +447,9 @@ impl Call {
             },
             give_up_at: now + desk.settings.answer_timeout,
         }));
+        if go.keys_pending {
+            self.tell_keys_pending(desk, now);
+        }
     }
 
     pub(super) fn alerting_timeout(&mut self, desk: &mut Desk, now: Instant) {
@@ -425,6 +508,7 @@ impl Call {
         };
         self.stage = Stage::Talking(Box::new(talking));
         self.let_bindings_go(desk, now);
+        self.begin_keys(desk, now, EarlyDtls::default());
         self.run_ice(desk, now);
     }
 
@@ -464,7 +548,9 @@ impl Call {
             let _ = desk.sip.reject(now, handle, status, rejection);
         }
         let outcome = match reason {
-            EndReason::NoMediaPath | EndReason::ConsentLost => Outcome::NoMediaPath,
+            EndReason::NoMediaPath | EndReason::ConsentLost | EndReason::KeysFailed => {
+                Outcome::NoMediaPath
+            }
             EndReason::NoAnswer => Outcome::NoAnswer,
             EndReason::Network => Outcome::Network,
             _ => Outcome::Refused,

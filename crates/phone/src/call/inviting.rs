@@ -11,7 +11,9 @@ use ringtrue_sip::uri::Uri;
 use ringtrue_sip::{DialogId, OutgoingInvite};
 
 use super::forks::{Fork, ForkMedia, Inviting, Ringing};
+use super::keying::Keys;
 use super::offer::{components, shorten};
+use super::secured::EarlyDtls;
 use super::talking::Talking;
 use super::terms::Terms;
 use super::{Call, End, Stage, open_sound};
@@ -67,6 +69,9 @@ impl Call {
             forks: Vec::new(),
             next_fork: 0,
             give_up_at: now + desk.settings.answer_timeout,
+            patience: desk.settings.patience,
+            early_dtls: EarlyDtls::default(),
+            keys_failed: None,
         });
     }
 
@@ -124,8 +129,12 @@ impl Call {
         }
         let Some(body) = body else { return Some(id) };
         // An answer that cannot be read is as none: a 2xx without another is ended.
-        let Some(terms) = Terms::of_answer(desk, now, &offer, body) else {
-            return Some(id);
+        let terms = match Terms::of_answer(desk, now, &offer, body) {
+            Ok(terms) => terms,
+            Err(why) => {
+                fork.unusable = Some(why);
+                return Some(id);
+            }
         };
         fork.media = match (terms.negotiated().ice.clone(), &mut self.ice) {
             (IceSupport::Supported(description), Some(ice)) => {
@@ -156,7 +165,10 @@ impl Call {
                 terms,
                 gate: Some(gate),
             } => match gate.open(proof) {
-                Ok(ring) => ForkMedia::Proven { terms, ring },
+                Ok(ring) => {
+                    fork.proven_at = Some(now);
+                    ForkMedia::Proven { terms, ring }
+                }
                 Err(_) => ForkMedia::Failed { terms, gate: None },
             },
             other => other,
@@ -182,8 +194,9 @@ impl Call {
         }
     }
 
-    /// Ring-back: the 180 and our own proof together, or the 180 alone where no proof can come.
-    fn tell_ringing(&mut self, desk: &mut Desk, now: Instant) {
+    /// Ring-back: the 180, our own proof and the keys together; the 180 alone where no proof can
+    /// come, and without the keys of a peer that begins after its answer.
+    pub(super) fn tell_ringing(&mut self, desk: &mut Desk, now: Instant) {
         let Stage::Inviting(inviting) = &mut self.stage else {
             return;
         };
@@ -192,6 +205,12 @@ impl Call {
             let Ringing::AwaitingProof { until } = fork.ringing else {
                 continue;
             };
+            if fork
+                .keys_due(inviting.patience)
+                .is_some_and(|due| now < due)
+            {
+                continue;
+            }
             let verified = matches!(fork.media, ForkMedia::Proven { .. });
             let may_still_come = matches!(fork.media, ForkMedia::Checking { .. });
             if verified || !may_still_come || now >= until {
@@ -210,6 +229,7 @@ impl Call {
 
     pub(super) fn inviting_timeout(&mut self, desk: &mut Desk, now: Instant) {
         self.tell_ringing(desk, now);
+        self.inviting_keys_timeout(desk, now);
         if let Stage::Inviting(inviting) = &self.stage
             && now >= inviting.give_up_at
         {
@@ -254,6 +274,7 @@ impl Call {
         let outcome = match reason {
             EndReason::NoAnswer => Outcome::NoAnswer,
             EndReason::Network => Outcome::Network,
+            EndReason::KeysFailed => Outcome::NoMediaPath,
             _ => Outcome::Interrupted,
         };
         let mut end = End::new(reason, EndedBy::Local, outcome);
@@ -274,7 +295,12 @@ impl Call {
                 self.finish_cancelled(desk, now, reason, Some(status));
             }
             Stage::Inviting(inviting) => {
-                let (reason, outcome) = of_refusal(status, inviting.path_missing());
+                let keys_missing = inviting.keys_were_missing();
+                let missing = inviting.path_missing() || keys_missing;
+                let (mut reason, outcome) = of_refusal(status, missing);
+                if keys_missing && reason == EndReason::NoMediaPath {
+                    reason = EndReason::KeysFailed;
+                }
                 let end = End::new(reason, EndedBy::Remote, outcome);
                 self.finish(desk, now, end.with_status(status).with_words(words));
             }
@@ -353,7 +379,9 @@ impl Call {
         if untold.is_none() {
             self.tell_answered(desk, now);
         }
+        let early = std::mem::take(&mut inviting.early_dtls);
         self.talk_with(desk, now, fork);
+        self.begin_keys(desk, now, early);
         if let Stage::Talking(talking) = &mut self.stage {
             talking.untold = untold;
             if talking.has_sound() {
@@ -398,6 +426,7 @@ impl Call {
             id,
             media,
             early,
+            unusable,
             ..
         } = fork;
         let policy = desk.unverified_policy();
@@ -405,9 +434,10 @@ impl Call {
         let unverified = |gate: Gate, why| gate.open_unverified(why, policy).ok();
         let (terms, ring, gate) = match media {
             ForkMedia::Unanswered => {
-                bye(desk, now, &dialog, Some("no usable answer"));
+                let why = unusable.unwrap_or("no usable answer".to_owned());
+                bye(desk, now, &dialog, Some(&why));
                 let end = End::new(EndReason::Incompatible, EndedBy::Local, Outcome::Refused);
-                self.finish(desk, now, end.with_status(200));
+                self.finish(desk, now, end.with_status(200).with_words(Some(why)));
                 return;
             }
             ForkMedia::WithoutIce(terms) => {
@@ -448,7 +478,12 @@ impl Call {
             talking.handle_media(packet.at, packet.kind, &packet.payload);
         }
         let dialog = talking.dialog.clone();
+        let unkeyed = talking.keys().and_then(Keys::failure);
         self.stage = Stage::Talking(Box::new(talking));
+        if unkeyed.is_some() {
+            self.end_unkeyed(desk, now, unkeyed);
+            return;
+        }
         self.trickle_after_answer(desk, now, &dialog);
         self.let_bindings_go(desk, now);
         self.run_ice(desk, now);

@@ -8,10 +8,12 @@ mod forks;
 mod ice_events;
 mod incoming;
 mod inviting;
+mod keying;
 mod offer;
 mod offerless;
 mod reinvite;
 mod restart;
+mod secured;
 mod silence;
 mod stranded;
 mod talking;
@@ -328,7 +330,8 @@ impl Call {
             kind @ (PacketKind::Rtp | PacketKind::Rtcp) => {
                 self.handle_media(desk, now, kind, Path::udp(local, from), payload);
             }
-            PacketKind::Dtls | PacketKind::Other => {}
+            PacketKind::Dtls => self.handle_dtls(desk, now, Path::udp(local, from), payload),
+            PacketKind::Other => {}
         }
     }
 
@@ -383,11 +386,12 @@ impl Call {
                 gathering.handle_timeout(desk, now);
                 self.after_gathering(desk, now);
             }
+            Stage::Holding(_) => self.holding_timeout(desk, now),
             Stage::Alerting(_) => self.alerting_timeout(desk, now),
             Stage::Inviting(_) => self.inviting_timeout(desk, now),
             Stage::Talking(_) => self.talking_timeout(desk, now),
             Stage::Cancelling { .. } => self.cancelling_timeout(desk, now),
-            Stage::Holding(_) | Stage::Over => {}
+            Stage::Over => {}
         }
         self.stranded_timeout(desk, now);
         if let Some(sockets) = &mut self.sockets {
@@ -402,11 +406,12 @@ impl Call {
         let own = match &self.stage {
             Stage::GatheringToInvite { gathering, .. }
             | Stage::GatheringToAnswer { gathering, .. } => gathering.poll_timeout(desk),
+            Stage::Holding(holding) => holding.poll_timeout(),
             Stage::Alerting(alerting) => alerting.poll_timeout(),
             Stage::Inviting(inviting) => inviting.poll_timeout(),
             Stage::Talking(talking) => talking.poll_timeout(),
             Stage::Cancelling { until, .. } => Some(*until),
-            Stage::Holding(_) | Stage::Over => None,
+            Stage::Over => None,
         };
         let ice = self
             .ice
@@ -421,6 +426,7 @@ impl Call {
             .chain(bindings)
             .chain(self.stranded_until())
             .chain(self.late_timeout())
+            .chain(self.keys_timeout())
             .min()
     }
 

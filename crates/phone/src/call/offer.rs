@@ -8,10 +8,14 @@ use ringtrue_ice::{
 };
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, PTIMES, StreamConfig};
-use ringtrue_sip::sdp::{Direction, LocalMedia, Negotiated, RtpCodec};
+use ringtrue_sip::sdp::{
+    CertificateFingerprint, Direction, DtlsDescription, LocalMedia, LocalSecurity, Negotiated,
+    RtpCodec, Setup,
+};
 
 use crate::desk::Desk;
 use crate::gathering::MediaSockets;
+use crate::settings::SrtpUse;
 
 /// The payload types of telephone-event that we offer, for the clocks of our codecs (RFC 4733
 /// section 2.5.1.1: the event stream runs on the clock of the audio beside it).
@@ -21,13 +25,36 @@ const EVENTS: [(u8, u32); 2] = [(101, 48_000), (102, 8_000)];
 pub(super) struct Session {
     id: u64,
     version: u64,
+    /// How media is to be protected.
+    pub(super) security: LocalSecurity,
 }
 
 impl Session {
     pub(super) fn new(desk: &mut Desk) -> Self {
         // RFC 8866 section 5.2 wants them numeric; 62 bits fit every reader's signed integer.
         let id = desk.seed() >> 2;
-        Self { id, version: 1 }
+        Self {
+            id,
+            version: 1,
+            security: security(desk),
+        }
+    }
+
+    /// Media is encrypted, and we have this role: no offer or answer takes that back without the
+    /// user's leave.
+    pub(super) fn stay_secure(&mut self, active: bool) {
+        let security = std::mem::take(&mut self.security);
+        self.security = match security {
+            LocalSecurity::Off => LocalSecurity::Off,
+            LocalSecurity::Optional(dtls) | LocalSecurity::Required(dtls) => {
+                let setup = if active {
+                    Setup::Active
+                } else {
+                    Setup::Passive
+                };
+                LocalSecurity::Required(DtlsDescription { setup, ..dtls })
+            }
+        };
     }
 
     /// The next description differs from the last.
@@ -62,6 +89,7 @@ impl Session {
             rtcp_mux: true,
             ptime: Some(desk.settings.ptime.as_millis() as u32),
             brief: false,
+            security: self.security.clone(),
         }
     }
 
@@ -105,6 +133,15 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
         return;
     }
     offer.brief = true;
+    if !fits(offer)
+        && offer.rtcp_mux
+        && let Some(ice) = &mut offer.ice
+    {
+        // Hardly anybody refuses the mux, and fewer still where only TCP passes.
+        ice.candidates.retain(|candidate| {
+            !candidate.protocol.is_tcp() || candidate.component == ComponentId::Rtp
+        });
+    }
     let mut longer = offer.clone();
     for (tcp_type, kind) in order {
         if fits(offer) {
@@ -120,6 +157,28 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
     if !fits(offer) {
         *offer = longer;
         fits(offer);
+    }
+}
+
+/// What the settings say about encryption.
+fn security(desk: &mut Desk) -> LocalSecurity {
+    let Some(identity) = desk.identity.clone() else {
+        return LocalSecurity::Off;
+    };
+    let own = identity.fingerprint();
+    let dtls = DtlsDescription {
+        fingerprints: vec![CertificateFingerprint {
+            hash: own.hash.name().to_owned(),
+            digest: own.digest,
+        }],
+        setup: Setup::ActPass,
+        // RFC 8842 section 4: at least 120 bits of randomness.
+        tls_id: Some(format!("{:016x}{:016x}", desk.seed(), desk.seed())),
+    };
+    match desk.settings.srtp {
+        SrtpUse::Off => LocalSecurity::Off,
+        SrtpUse::Optional => LocalSecurity::Optional(dtls),
+        SrtpUse::Required => LocalSecurity::Required(dtls),
     }
 }
 

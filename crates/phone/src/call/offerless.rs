@@ -8,6 +8,7 @@ use ringtrue_sip::ProgressDelivery;
 use ringtrue_sip::sdp::{self, Direction, IceSupport};
 
 use super::incoming::{Agreement, FORK, Holding};
+use super::keying::Go;
 use super::offer::components;
 use super::terms::Terms;
 use super::{Call, Stage};
@@ -35,16 +36,16 @@ impl Call {
         if self.ice.is_some() && desk.settings.ring != RingWhen::AtOnce {
             let sent = desk.sip.progress_with_offer(now, handle, body.clone());
             if matches!(sent, Ok(ProgressDelivery::Reliable)) {
-                self.stage = Stage::Holding(Holding {
-                    gate: None,
-                    agreement,
-                });
+                self.stage = Stage::Holding(Holding::new(None, agreement));
                 return;
             }
         }
         let gate = Gate::without_ice();
         match gate.open_unverified(UnverifiedReason::NoOffer, desk.unverified_policy()) {
-            Ok(ring) => self.alert(desk, now, ring, agreement, Some(body), None),
+            Ok(ring) => {
+                let go = Go::unverified(None);
+                self.alert(desk, now, (ring, go), agreement, Some(body), None);
+            }
             Err(_) => self.refuse_for_want_of_ice(desk, now),
         }
     }
@@ -64,9 +65,9 @@ impl Call {
             return;
         };
         let local = (**local).clone();
-        let Some(terms) = body
+        let Some(Ok(terms)) = body
             .as_deref()
-            .and_then(|body| Terms::of_answer(desk, now, &local, body))
+            .map(|body| Terms::of_answer(desk, now, &local, body))
         else {
             let text = "The answer holds no audio stream that this phone understands";
             self.reject(
@@ -84,8 +85,9 @@ impl Call {
             let why = UnverifiedReason::PeerWithoutIce;
             match gate.open_unverified(why, desk.unverified_policy()) {
                 Ok(ring) => {
+                    let go = Go::unverified(terms.keys.as_ref());
                     let agreement = Agreement::Complete(Box::new(terms));
-                    self.alert(desk, now, ring, agreement, None, None);
+                    self.alert(desk, now, (ring, go), agreement, None, None);
                 }
                 Err(_) => self.refuse_for_want_of_ice(desk, now),
             }
@@ -105,10 +107,9 @@ impl Call {
             self.reject(desk, now, EndReason::Network, 500, None);
             return;
         }
-        self.stage = Stage::Holding(Holding {
-            gate: self.ice.as_ref().and_then(|ice| ice.gate(FORK)),
-            agreement: Agreement::Complete(Box::new(terms)),
-        });
+        let gate = self.ice.as_ref().and_then(|ice| ice.gate(FORK));
+        let agreement = Agreement::Complete(Box::new(terms));
+        self.stage = Stage::Holding(Holding::new(gate, agreement));
         self.run_ice(desk, now);
     }
 }

@@ -6,6 +6,7 @@ use ringtrue_ice::ComponentId;
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{self, Direction, IceSupport, Negotiated, SessionDescription};
 
+use super::keying::Keys;
 use super::offer::{components, stream_config};
 use super::talking::{Media, Subsequent, Talking};
 use super::{Call, Stage};
@@ -84,7 +85,7 @@ impl Call {
         if let (IceSupport::Supported(description), Some(ice)) = (&negotiated.ice, &mut self.ice) {
             ice.handle_updated_remote(now, talking.fork, description);
         }
-        talking.renegotiate(now, answer, negotiated);
+        talking.renegotiate(desk, now, answer, negotiated);
     }
 
     pub(super) fn handle_reinvite_refused(&mut self, desk: &mut Desk, now: Instant) {
@@ -190,7 +191,7 @@ impl Call {
         };
         let dialog = talking.dialog.clone();
         if desk.sip.answer_reinvite(now, &dialog, answer).is_ok() {
-            talking.renegotiate(now, offer, negotiated);
+            talking.renegotiate(desk, now, offer, negotiated);
         }
         None
     }
@@ -200,6 +201,7 @@ impl Talking {
     /// Takes new terms; the stream goes on under them.
     pub(super) fn renegotiate(
         &mut self,
+        desk: &Desk,
         now: Instant,
         last: SessionDescription,
         negotiated: Negotiated,
@@ -211,6 +213,14 @@ impl Talking {
         if let Some(config) = stream_config(&negotiated, old.ptime, old.cname.clone())
             && terms.stream.renegotiate(now, config).is_ok()
         {
+            // RFC 8842 section 4: the keys last as long as the peer's certificate, and with them
+            // the keystreams that were used.
+            let agreed = negotiated.dtls.as_ref();
+            let lasts = |keys: &Keys| agreed.is_some_and(|new| keys.last_under(new));
+            if !terms.keys.as_ref().is_some_and(lasts) {
+                terms.keys = Keys::new(desk, now, &negotiated);
+                self.keys_until = now + desk.settings.patience;
+            }
             terms.last = last;
             terms.negotiated = negotiated;
         }

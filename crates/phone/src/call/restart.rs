@@ -219,7 +219,7 @@ impl Call {
             self.restart_refused(desk, now);
             return;
         }
-        talking.renegotiate(now, answer, negotiated);
+        talking.renegotiate(desk, now, answer, negotiated);
         self.restart_started(desk, now);
     }
 
@@ -265,7 +265,7 @@ impl Call {
         }
         let dialog = talking.dialog.clone();
         if desk.sip.answer_reinvite(now, &dialog, answer).is_ok() {
-            talking.renegotiate(now, offer, negotiated);
+            talking.renegotiate(desk, now, offer, negotiated);
         }
         self.restart_started(desk, now);
         None

@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ringtrue_ice::{ComponentId, ForkId, Gate, IceSession, PacketKind, Path, PathProof, Ring};
+use ringtrue_ice::{
+    ComponentId, ForkId, Gate, IceSession, PacketKind, Path, PathProof, Ring, classify,
+};
 use ringtrue_media::{Channel, CircuitBreaker, FRAME, MediaEvent};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 
 use super::inviting::bye;
+use super::keying::Keys;
 use super::offer::components;
 use super::restart::Restart;
+use super::secured::EarlyDtls;
 use super::silence::Silence;
 use super::terms::Terms;
 use super::{Call, End, Stage, open_sound};
@@ -79,6 +83,8 @@ pub(super) struct Talking {
     pub(super) silence: Silence,
     /// The host has addresses that the peer does not know, and that media is to move to.
     pub(super) moved: bool,
+    /// So long keys are waited for, where media is to be encrypted.
+    pub(super) keys_until: Instant,
 }
 
 impl Talking {
@@ -148,6 +154,7 @@ impl Talking {
             restart: Restart::Idle,
             silence: Silence::NotAwaited,
             moved: false,
+            keys_until: now + desk.settings.patience,
         }
     }
 
@@ -216,6 +223,19 @@ impl Talking {
         }
     }
 
+    pub(super) fn keys(&self) -> Option<&Keys> {
+        self.terms()?.keys.as_ref()
+    }
+
+    pub(super) fn keys_mut(&mut self) -> Option<&mut Keys> {
+        self.terms_mut()?.keys.as_mut()
+    }
+
+    /// Encryption was agreed on, and there are no keys: no media goes either way.
+    fn awaits_keys(&self) -> bool {
+        self.keys().is_some_and(|keys| !keys.is_ready())
+    }
+
     pub(super) fn figures(&self) -> MediaFigures {
         let Some(terms) = self.terms() else {
             return MediaFigures::default();
@@ -227,6 +247,8 @@ impl Talking {
             lost: stats.lost,
             jitter_ms: stats.jitter_ms,
             rtt_ms: stats.rtt_ms,
+            srtp_forged: terms.keys.as_ref().map(|keys| keys.refused().forged),
+            srtp_replayed: terms.keys.as_ref().map(|keys| keys.refused().replayed),
         }
     }
 
@@ -251,6 +273,17 @@ impl Talking {
         if !self.has_sound() {
             return;
         }
+        let clear;
+        let payload = match self.keys_mut() {
+            None => payload,
+            Some(keys) => {
+                let Some(unprotected) = keys.unprotect(kind, payload) else {
+                    return;
+                };
+                clear = unprotected;
+                &clear
+            }
+        };
         if kind == PacketKind::Rtp {
             self.hear(now);
         }
@@ -263,7 +296,7 @@ impl Talking {
     }
 
     pub(super) fn handle_captured(&mut self, now: Instant, frame: &Frame) {
-        let open = self.has_sound();
+        let open = self.has_sound() && !self.awaits_keys();
         if let Some(terms) = self.terms_mut()
             && open
             && terms.negotiated.direction.sends()
@@ -280,6 +313,7 @@ impl Talking {
         let stream = self.terms().and_then(|terms| terms.stream.poll_timeout());
         let own = [
             sound,
+            self.awaits_keys().then_some(self.keys_until),
             Some(self.next_stats),
             self.hang_up_at,
             self.untold,
@@ -345,8 +379,13 @@ impl Talking {
                     base.map(|base| Path::udp(base, to))
                 }
             };
-            if let Some(path) = way {
-                sockets.send_media(desk, now, path, transmit.payload);
+            // Encrypted or not at all.
+            let payload = match &mut terms.keys {
+                None => Some(transmit.payload),
+                Some(keys) => keys.protect(classify(&transmit.payload), &transmit.payload),
+            };
+            if let (Some(path), Some(payload)) = (way, payload) {
+                sockets.send_media(desk, now, path, payload);
             }
         }
     }
@@ -376,6 +415,10 @@ impl Call {
             && now >= until
         {
             self.end_unproven(desk, now);
+            return;
+        }
+        if talking.awaits_keys() && now >= talking.keys_until {
+            self.end_unkeyed(desk, now, None);
             return;
         }
         if talking.untold.is_some_and(|until| now >= until) {
@@ -510,6 +553,7 @@ impl Call {
             let text = match end.reason {
                 EndReason::NoMediaPath => Some("No media path"),
                 EndReason::ConsentLost => Some("Media path lost"),
+                EndReason::KeysFailed => Some("No keys for the media"),
                 _ => None,
             };
             bye(desk, now, &dialog, text);
@@ -579,11 +623,15 @@ impl Call {
             let fork = talking.fork;
             let terms = body
                 .as_deref()
-                .and_then(|body| Terms::of_answer(desk, now, &local, body));
-            let Some(terms) = terms else {
-                let end = End::new(EndReason::Incompatible, EndedBy::Local, Outcome::Refused);
-                self.hang_up_talk(desk, now, end);
-                return;
+                .map(|body| Terms::of_answer(desk, now, &local, body));
+            let terms = match terms {
+                Some(Ok(terms)) => terms,
+                unusable => {
+                    let why = unusable.and_then(Result::err);
+                    let end = End::new(EndReason::Incompatible, EndedBy::Local, Outcome::Refused);
+                    self.hang_up_talk(desk, now, end.with_words(why));
+                    return;
+                }
             };
             match (&terms.negotiated.ice, &mut self.ice) {
                 (IceSupport::Supported(description), Some(ice)) => {
@@ -594,6 +642,8 @@ impl Call {
                 _ => self.ice = None,
             }
             talking.media = Media::Agreed(Box::new(terms));
+            talking.keys_until = now + desk.settings.patience;
+            self.begin_keys(desk, now, EarlyDtls::default());
         }
         self.run_ice(desk, now);
         self.update_offer(desk, now);

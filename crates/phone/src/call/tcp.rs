@@ -83,7 +83,8 @@ impl Call {
             kind @ (PacketKind::Rtp | PacketKind::Rtcp) => {
                 self.handle_media(desk, now, kind, path, payload);
             }
-            PacketKind::Dtls | PacketKind::Other => {}
+            PacketKind::Dtls => self.handle_dtls(desk, now, path, payload),
+            PacketKind::Other => {}
         }
     }
 

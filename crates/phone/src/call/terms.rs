@@ -5,6 +5,7 @@ use std::time::Instant;
 use ringtrue_media::MediaStream;
 use ringtrue_sip::sdp::{self, LocalMedia, Negotiated, SessionDescription};
 
+use super::keying::Keys;
 use super::offer::stream_config;
 use crate::desk::Desk;
 
@@ -14,6 +15,8 @@ pub(super) struct Terms {
     pub(super) last: SessionDescription,
     pub(super) negotiated: Negotiated,
     pub(super) stream: MediaStream,
+    /// What protects it; none when it is clear.
+    pub(super) keys: Option<Keys>,
 }
 
 impl Terms {
@@ -29,23 +32,28 @@ impl Terms {
         let cname = format!("{:016x}", desk.seed());
         let config = stream_config(&negotiated, desk.settings.ptime, cname)?;
         let stream = MediaStream::new(config, seed, now, desk.wall(now)).ok()?;
+        let keys = Keys::new(desk, now, &negotiated);
         Some(Self {
             last,
             negotiated,
             stream,
+            keys,
         })
     }
 
-    /// The terms of an answer to our offer; `None` when it cannot be read, or holds nothing for us.
+    /// The terms of an answer to our offer.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or holds nothing for us, in words for people.
     pub(super) fn of_answer(
         desk: &mut Desk,
         now: Instant,
         offer: &LocalMedia,
         answer: &[u8],
-    ) -> Option<Self> {
-        let answer = SessionDescription::parse(answer).ok()?;
-        let negotiated = sdp::read_answer(offer, &answer).ok()?;
-        Self::new(desk, now, answer, negotiated)
+    ) -> Result<Self, String> {
+        let answer = SessionDescription::parse(answer).map_err(|error| error.to_string())?;
+        let negotiated = sdp::read_answer(offer, &answer).map_err(|error| error.to_string())?;
+        Self::new(desk, now, answer, negotiated).ok_or("no codec in common".to_owned())
     }
 
     pub(super) fn negotiated(&self) -> &Negotiated {

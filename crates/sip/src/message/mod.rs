@@ -99,11 +99,15 @@ impl Request {
     }
 
     /// The same with the compact names of header fields, for a message that would otherwise be too
-    /// large for its transport (RFC 3261 section 7.3.3).
+    /// large for its transport (RFC 3261 section 7.3.3); without User-Agent and Allow, which it may
+    /// do without.
     pub fn to_compact_bytes(&self) -> Vec<u8> {
+        let mut headers = self.headers.clone();
+        headers.remove(HeaderName::UserAgent);
+        headers.remove(HeaderName::Allow);
         print_with(
             format_args!("{} {} SIP/2.0", self.method, self.uri),
-            &self.headers,
+            &headers,
             &self.body,
             HeaderName::as_compact_str,
         )

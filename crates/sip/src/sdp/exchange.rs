@@ -4,7 +4,8 @@ use ringtrue_ice::{ComponentId, IceDescription, Trickle};
 use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, TransportProto};
 
 use super::codec::{codecs, payload_types};
-use super::read::{first_audio, mid, remote_media};
+use super::read::{first_audio, first_audio_for, mid, remote_media};
+use super::security::{self, NegotiatedDtls, Setup};
 use super::{
     AnswerRefused, Direction, IceSupport, LocalMedia, Negotiated, RemoteMedia, RtpCodec,
     SessionDescription, ice,
@@ -79,10 +80,13 @@ pub fn answer(
     local: &LocalMedia,
 ) -> Result<(Vec<u8>, Negotiated), AnswerRefused> {
     let offered = &remote_offer.session;
-    let (at, media) = first_audio(offered, |media| !common(&codecs(media), local).0.is_empty())?;
+    let (at, media) = first_audio_for(offered, Some(&local.security), |media| {
+        !common(&codecs(media), local).0.is_empty()
+    })?;
     let muxed = local.rtcp_mux && super::read::has_flag(&media.attributes, "rtcp-mux");
     let remote = remote_media(offered, media, muxed);
     let (send, receive) = common(&remote.codecs, local);
+    let dtls = security::agree_on_answer(&local.security, remote.dtls.clone());
 
     let ice = local.ice.as_ref().map(|ours| (ours, &remote.ice));
     let ours =
@@ -109,8 +113,12 @@ pub fn answer(
             Some((_, IceSupport::Mismatch)) => accepted.add_attribute_from_str("ice-mismatch"),
             Some((_, IceSupport::Absent)) | None => {}
         }
+        if let Some((ours, _)) = &dtls {
+            security::write(ours, ours.setup, &mut accepted.attributes);
+        }
     }
-    let negotiated = negotiated(local, remote, send, receive, muxed);
+    let dtls = dtls.map(|(_, agreed)| agreed);
+    let negotiated = negotiated(local, remote, (send, receive), muxed, dtls);
     Ok((SessionDescription { session }.to_bytes(), negotiated))
 }
 
@@ -121,14 +129,18 @@ pub fn read_answer(
 ) -> Result<Negotiated, AnswerRefused> {
     let session = &answer.session;
     let send = |media: &Media| common(&answered_codecs(media, offer), offer).0;
-    let (_, media) = first_audio(session, |media| !send(media).is_empty())?;
+    let (_, media) = first_audio_for(session, Some(&offer.security), |media| {
+        !send(media).is_empty()
+    })?;
     let muxed = offer.rtcp_mux && super::read::has_flag(&media.attributes, "rtcp-mux");
     let mut remote = remote_media(session, media, muxed);
     remote.codecs = answered_codecs(media, offer);
     let (send, _) = common(&remote.codecs, offer);
     remote.mid = remote.mid.or_else(|| offered_mid(offer).map(str::to_owned));
     // RFC 3264 section 7: all that was offered may be on its way.
-    Ok(negotiated(offer, remote, send, offer.codecs.clone(), muxed))
+    let formats = (send, offer.codecs.clone());
+    let dtls = security::agree_on_offer(&offer.security, remote.dtls.clone());
+    Ok(negotiated(offer, remote, formats, muxed, dtls))
 }
 
 /// The answer's formats; a dynamic number without an rtpmap means what the offer said.
@@ -184,9 +196,9 @@ fn renumber_red(receive: &mut Vec<RtpCodec>, ours: &[RtpCodec]) {
 fn negotiated(
     local: &LocalMedia,
     remote: RemoteMedia,
-    send: Vec<RtpCodec>,
-    receive: Vec<RtpCodec>,
+    (send, receive): (Vec<RtpCodec>, Vec<RtpCodec>),
     muxed: bool,
+    dtls: Option<NegotiatedDtls>,
 ) -> Negotiated {
     let telephone_event = telephone_event(&remote.codecs, &send, local);
     let known = |theirs: &&RtpCodec| {
@@ -209,6 +221,7 @@ fn negotiated(
         },
         mid: remote.mid,
         ptime: remote.ptime,
+        dtls,
     }
 }
 
@@ -248,8 +261,8 @@ fn new_session(local: &LocalMedia, ice: Option<&IceDescription>) -> Session {
 }
 
 fn offered_media(local: &LocalMedia) -> Media {
-    let profile = TransportProto::RtpAvp.to_string();
-    let mut media = described_media(local, &local.codecs, &profile, local.direction);
+    let profile = local.security.offered().as_str();
+    let mut media = described_media(local, &local.codecs, profile, local.direction);
     write_rtcp(local, &mut media);
     if local.rtcp_mux {
         media.add_attribute_from_str("rtcp-mux");
@@ -260,6 +273,9 @@ fn offered_media(local: &LocalMedia) -> Media {
     if let Some(ice) = &local.ice {
         ice::write_media(ice, BOTH, &mut media.attributes);
         ice::write_remote_candidates(ice, &mut media.attributes);
+    }
+    if let Some(dtls) = local.security.dtls() {
+        security::write(dtls, Setup::ActPass, &mut media.attributes);
     }
     media
 }

@@ -16,6 +16,7 @@
 //!     origin_user: "-".into(), session_id: 1, session_version: 1,
 //!     rtp: rtp.parse().unwrap(), rtcp: None, ice: None, codecs,
 //!     direction: Direction::SendRecv, rtcp_mux: true, ptime: Some(20), brief: false,
+//!     security: LocalSecurity::Off,
 //! };
 //!
 //! let alice = local("192.0.2.1:4000", vec![opus, pcmu.clone()]);
@@ -35,6 +36,7 @@ mod codec;
 mod exchange;
 mod ice;
 mod read;
+mod security;
 mod trickle;
 
 use std::net::SocketAddr;
@@ -44,7 +46,10 @@ use sdp_types::Session;
 
 pub use codec::RtpCodec;
 pub use exchange::{answer, offer, read_answer, subsequent_offer};
-pub use read::read_offer;
+pub use read::{read_offer, read_offer_for};
+pub use security::{
+    CertificateFingerprint, DtlsDescription, LocalSecurity, NegotiatedDtls, Profile, Setup,
+};
 pub use trickle::{FragmentError, TrickleFragment, trickle_fragment};
 
 /// The longest description that is read, in bytes.
@@ -195,6 +200,8 @@ pub struct LocalMedia {
     /// Leaves out what every reader knows: the names of static payload numbers, and a packet time of
     /// 20 ms (RFC 3551 section 4.2 and table 4).
     pub brief: bool,
+    /// How the stream is to be protected.
+    pub security: LocalSecurity,
 }
 
 /// Whether the other side's description lets ICE be used (RFC 8839 section 4.2.5).
@@ -228,6 +235,10 @@ pub struct RemoteMedia {
     pub mid: Option<String>,
     /// How many milliseconds of sound it wants a packet to hold.
     pub ptime: Option<u32>,
+    /// Its profile.
+    pub profile: Profile,
+    /// Its DTLS part, if it has one that we can trust.
+    pub dtls: Option<DtlsDescription>,
 }
 
 /// What offer and answer come to.
@@ -256,6 +267,8 @@ pub struct Negotiated {
     pub mid: Option<String>,
     /// How many milliseconds of sound the peer wants a packet to hold.
     pub ptime: Option<u32>,
+    /// Media is encrypted with keys from DTLS; none: it is clear.
+    pub dtls: Option<NegotiatedDtls>,
 }
 
 /// Why a description holds no audio stream that we can carry. The response is 488.
@@ -264,12 +277,16 @@ pub enum AnswerRefused {
     /// No audio stream, or only refused ones.
     #[error("no audio stream")]
     NoAudio,
-    /// Its profile is neither RTP/AVP nor RTP/AVPF.
+    /// Its profile is not one of RTP over UDP.
     #[error("the profile {0} is not supported")]
     Profile(String),
     /// It names no address to send to, or a group's.
     #[error("no usable address for the audio stream")]
     NoAddress,
+    /// It is encrypted and we do not encrypt, or it is clear and we do; or its keys are of a kind
+    /// that we do not know.
+    #[error("encryption does not fit: {0}")]
+    Security(&'static str),
     /// No format in common.
     #[error("no audio format in common")]
     NoCodec,
@@ -280,7 +297,7 @@ impl AnswerRefused {
     pub fn warning_code(&self) -> u16 {
         match self {
             Self::NoAudio => 304,
-            Self::Profile(_) => 302,
+            Self::Profile(_) | Self::Security(_) => 302,
             Self::NoAddress => 301,
             Self::NoCodec => 305,
         }

@@ -6,6 +6,7 @@ use ringtrue_ice::ComponentId;
 use sdp_types::{Attribute, Media, Session};
 
 use super::codec::{codecs, values};
+use super::security::{self, LocalSecurity, Profile};
 use super::{AnswerRefused, Direction, RemoteMedia, SessionDescription, ice};
 use crate::syntax::is_token;
 
@@ -32,18 +33,43 @@ pub fn read_offer(offer: &SessionDescription) -> Result<RemoteMedia, AnswerRefus
     Ok(remote_media(&offer.session, media, false))
 }
 
+/// The same of the stream that is protected as we want it.
+pub fn read_offer_for(
+    offer: &SessionDescription,
+    security: &LocalSecurity,
+) -> Result<RemoteMedia, AnswerRefused> {
+    let (_, media) = first_audio_for(&offer.session, Some(security), |_| true)?;
+    Ok(remote_media(&offer.session, media, false))
+}
+
 /// The first audio stream with a profile and an address that we can use and that `suits`.
 pub(super) fn first_audio(
     session: &Session,
     suits: impl Fn(&Media) -> bool,
 ) -> Result<(usize, &Media), AnswerRefused> {
+    first_audio_for(session, None, suits)
+}
+
+/// The same, protected as we want it.
+pub(super) fn first_audio_for<'a>(
+    session: &'a Session,
+    security: Option<&LocalSecurity>,
+    suits: impl Fn(&Media) -> bool,
+) -> Result<(usize, &'a Media), AnswerRefused> {
     let mut refused = AnswerRefused::NoAudio;
     for (at, media) in session.medias.iter().enumerate() {
         if !media.media.eq_ignore_ascii_case("audio") || media.port == 0 {
             continue;
         }
-        let reason = if !is_plain_rtp(&media.proto) {
+        let unsuited = security.filter(|ours| !ours.suits(session, media));
+        let reason = if Profile::of(&media.proto).is_none() {
             AnswerRefused::Profile(media.proto.clone())
+        } else if let Some(ours) = unsuited {
+            AnswerRefused::Security(match ours {
+                LocalSecurity::Off => "the peer wants it and it is switched off here",
+                LocalSecurity::Optional(_) => "the peer gives no fingerprint for its keys",
+                LocalSecurity::Required(_) => "it is required here and the peer has none",
+            })
         } else if !is_reachable(session, media) {
             AnswerRefused::NoAddress
         } else if suits(media) {
@@ -57,10 +83,6 @@ pub(super) fn first_audio(
         }
     }
     Err(refused)
-}
-
-fn is_plain_rtp(profile: &str) -> bool {
-    profile.eq_ignore_ascii_case("RTP/AVP") || profile.eq_ignore_ascii_case("RTP/AVPF")
 }
 
 /// A name will do only when ICE replaces it; a group never does.
@@ -118,6 +140,8 @@ pub(super) fn remote_media(session: &Session, media: &Media, muxed: bool) -> Rem
         ice,
         mid: mid(media),
         ptime: values(&media.attributes, "ptime").find_map(|v| v.trim().parse().ok()),
+        profile: Profile::of(&media.proto).unwrap_or(Profile::Avp),
+        dtls: security::read(session, media),
     }
 }
 

@@ -1,0 +1,360 @@
+//! The keys of a dialog's media (RFC 5763, RFC 5764): a DTLS handshake that begins with the first
+//! valid pair, and the protection that comes of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringtrue_ice::{ComponentId, PacketKind, Path};
+use ringtrue_media::secure::{
+    Dtls, DtlsEvent, DtlsFailure, DtlsRole, Fingerprint, FingerprintHash, Identity, Refused, Srtp,
+    SrtpProfile,
+};
+use ringtrue_sip::sdp::{DtlsDescription, Negotiated, NegotiatedDtls};
+
+use crate::desk::Desk;
+
+/// A peer from which no DTLS has come so long after its path was proven begins after the answer: it
+/// is rung without keys.
+pub(super) const LATE_STARTER: Duration = Duration::from_secs(1);
+
+/// The handshake of one component.
+struct Association {
+    component: ComponentId,
+    state: State,
+}
+
+enum State {
+    /// We begin, once there is a path.
+    Idle,
+    /// Under way, or awaited from the peer.
+    Handshake(Box<Dtls>),
+    /// There are keys. The association still answers a peer that repeats its last flight.
+    Ready { dtls: Box<Dtls>, srtp: Box<Srtp> },
+    /// There will be none; the peer is yet to be told.
+    Failing(Box<Dtls>, DtlsFailure),
+    /// There will be none.
+    Failed(DtlsFailure),
+}
+
+/// What has become of the keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum News {
+    /// They are there.
+    Secured(SrtpProfile),
+    /// They will not be.
+    Failed(DtlsFailure),
+}
+
+/// The keys of one dialog.
+pub(super) struct Keys {
+    identity: Arc<Identity>,
+    agreed: NegotiatedDtls,
+    /// Where the peer without ICE wants RTP and RTCP.
+    destinations: (SocketAddr, SocketAddr),
+    /// RTP's first; RTCP has its own where it has a port of its own (RFC 5764 section 4.1).
+    associations: Vec<Association>,
+    /// Whether any DTLS has come from the peer.
+    heard: bool,
+    told: bool,
+    pending_told: bool,
+}
+
+/// What a phone needs beside the `Ring` before it alerts: the keys, or a reason to do without them
+/// for now. There is no other way to one than asking [`Keys`].
+pub(super) struct Go {
+    pub(super) keys_pending: bool,
+}
+
+impl Go {
+    /// For a ring after the proof: once the keys are there, or the peer is a late starter.
+    pub(super) fn after_proof(keys: Option<&Keys>, due: Instant, now: Instant) -> Option<Self> {
+        let keys_pending = match keys {
+            Some(keys) if !keys.is_ready() => true,
+            _ => false,
+        };
+        let may_go = !keys_pending || keys.is_some_and(|keys| keys.is_late_starter(due, now));
+        may_go.then_some(Self { keys_pending })
+    }
+
+    /// For a ring without a proof, which cannot wait for keys either.
+    pub(super) fn unverified(keys: Option<&Keys>) -> Self {
+        let keys_pending = keys.is_some_and(|keys| !keys.is_ready());
+        Self { keys_pending }
+    }
+}
+
+impl Keys {
+    /// The keys that an agreement asks for; none when media is clear.
+    pub(super) fn new(desk: &Desk, now: Instant, negotiated: &Negotiated) -> Option<Self> {
+        let agreed = negotiated.dtls.clone()?;
+        let identity = Arc::clone(desk.identity.as_ref()?);
+        let components: &[ComponentId] = if negotiated.rtcp_mux {
+            &[ComponentId::Rtp]
+        } else {
+            &[ComponentId::Rtp, ComponentId::Rtcp]
+        };
+        let mut keys = Self {
+            identity,
+            agreed,
+            destinations: (negotiated.remote_rtp, negotiated.remote_rtcp),
+            associations: Vec::new(),
+            heard: false,
+            told: false,
+            pending_told: false,
+        };
+        for component in components {
+            // The passive side listens from the start, the active one begins with the path.
+            let state = if keys.agreed.active {
+                State::Idle
+            } else {
+                keys.begin(now, DtlsRole::Passive, None)
+            };
+            keys.associations.push(Association {
+                component: *component,
+                state,
+            });
+        }
+        Some(keys)
+    }
+
+    fn begin(&self, now: Instant, role: DtlsRole, round_trip: Option<Duration>) -> State {
+        let peer = fingerprints(&self.agreed.remote);
+        match Dtls::new(now, &self.identity, role, peer, round_trip) {
+            Ok(dtls) => State::Handshake(Box::new(dtls)),
+            Err(_) => State::Failed(DtlsFailure::Unacceptable("there is no randomness")),
+        }
+    }
+
+    /// Whether we began the handshake.
+    pub(super) fn active(&self) -> bool {
+        self.agreed.active
+    }
+
+    /// Whether these are still the keys of what was agreed on now (RFC 8842 section 4): the same
+    /// certificate, and the same association where the peer names it.
+    pub(super) fn last_under(&self, agreed: &NegotiatedDtls) -> bool {
+        let (old, new) = (&self.agreed.remote, &agreed.remote);
+        old.fingerprints == new.fingerprints && (new.tls_id.is_none() || old.tls_id == new.tls_id)
+    }
+
+    /// Whether media can be sent and taken.
+    pub(super) fn is_ready(&self) -> bool {
+        self.srtp(ComponentId::Rtp).is_some()
+    }
+
+    /// Why there will never be keys.
+    pub(super) fn failure(&self) -> Option<DtlsFailure> {
+        self.associations.iter().find_map(|association| {
+            let is_rtp = association.component == ComponentId::Rtp;
+            match association.state {
+                State::Failed(why) if is_rtp => Some(why),
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether the peer seems to begin after the answer only.
+    pub(super) fn is_late_starter(&self, due: Instant, now: Instant) -> bool {
+        !self.heard && now >= due
+    }
+
+    /// Whether any DTLS has come.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Whether the user is to be told, for the first time, that keys are awaited.
+    pub(super) fn take_pending(&mut self) -> bool {
+        !self.is_ready() && !std::mem::replace(&mut self.pending_told, true)
+    }
+
+    fn srtp(&self, component: ComponentId) -> Option<&Srtp> {
+        let mut associations = self.associations.iter();
+        let found = associations.find(|association| association.component == component)?;
+        match &found.state {
+            State::Ready { srtp, .. } => Some(srtp),
+            _ => None,
+        }
+    }
+
+    fn srtp_mut(&mut self, kind: PacketKind) -> Option<&mut Srtp> {
+        let component = match kind {
+            PacketKind::Rtcp if self.associations.len() > 1 => ComponentId::Rtcp,
+            _ => ComponentId::Rtp,
+        };
+        let mut associations = self.associations.iter_mut();
+        let found = associations.find(|association| association.component == component)?;
+        match &mut found.state {
+            State::Ready { srtp, .. } => Some(srtp),
+            _ => None,
+        }
+    }
+
+    /// A packet of ours as it may leave; none while there are no keys.
+    pub(super) fn protect(&mut self, kind: PacketKind, packet: &[u8]) -> Option<Vec<u8>> {
+        let srtp = self.srtp_mut(kind)?;
+        let protected = match kind {
+            PacketKind::Rtcp => srtp.protect_rtcp(packet),
+            _ => srtp.protect_rtp(packet),
+        };
+        protected.ok()
+    }
+
+    /// A packet of the peer's, if it is one; none while there are no keys.
+    pub(super) fn unprotect(&mut self, kind: PacketKind, packet: &[u8]) -> Option<Vec<u8>> {
+        let srtp = self.srtp_mut(kind)?;
+        let unprotected = match kind {
+            PacketKind::Rtcp => srtp.unprotect_rtcp(packet),
+            _ => srtp.unprotect_rtp(packet),
+        };
+        unprotected.ok()
+    }
+
+    /// How many packets were refused.
+    pub(super) fn refused(&self) -> Refused {
+        let mut sum = Refused::default();
+        for component in [ComponentId::Rtp, ComponentId::Rtcp] {
+            if let Some(srtp) = self.srtp(component) {
+                sum.forged += srtp.refused().forged;
+                sum.replayed += srtp.refused().replayed;
+            }
+        }
+        sum
+    }
+
+    /// A datagram of DTLS, from the peer as far as ICE can tell.
+    pub(super) fn handle_packet(&mut self, now: Instant, component: ComponentId, packet: &[u8]) {
+        self.heard = true;
+        let own = self.associations.len() > 1 && component == ComponentId::Rtcp;
+        let at = usize::from(own);
+        if let Some(association) = self.associations.get_mut(at)
+            && let State::Handshake(dtls) | State::Ready { dtls, .. } = &mut association.state
+        {
+            dtls.handle_packet(now, packet);
+        }
+    }
+
+    /// Goes on as far as possible. `path` says where the packets of a component go now, and how
+    /// long they take there and back. What is to be sent comes out.
+    pub(super) fn run(
+        &mut self,
+        now: Instant,
+        path: impl Fn(ComponentId, SocketAddr) -> Option<(Path, Option<Duration>)>,
+    ) -> Vec<(Path, Vec<u8>)> {
+        let mut out = Vec::new();
+        for at in 0..self.associations.len() {
+            let Some(component) = self.associations.get(at).map(|found| found.component) else {
+                continue;
+            };
+            let destination = match component {
+                ComponentId::Rtp => self.destinations.0,
+                ComponentId::Rtcp => self.destinations.1,
+            };
+            let way = path(component, destination);
+            let idle = |found: &Association| matches!(found.state, State::Idle);
+            if let (true, Some((_, round_trip))) =
+                (self.associations.get(at).is_some_and(idle), way)
+            {
+                let state = self.begin(now, DtlsRole::Active, round_trip);
+                if let Some(association) = self.associations.get_mut(at) {
+                    association.state = state;
+                }
+            }
+            if let Some(association) = self.associations.get_mut(at) {
+                association.run(now);
+                let way = way.map(|(path, _)| path);
+                out.extend(association.transmits(way));
+            }
+        }
+        out
+    }
+
+    /// The passive side asks the peer to begin: without checks nothing else has opened the way for
+    /// what it sends.
+    pub(super) fn knock(&mut self) {
+        for association in &mut self.associations {
+            if let State::Handshake(dtls) = &mut association.state
+                && !self.agreed.active
+            {
+                dtls.knock();
+            }
+        }
+    }
+
+    /// What is new about the keys of RTP, once.
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        if self.told {
+            return None;
+        }
+        let news = match (self.srtp(ComponentId::Rtp), self.failure()) {
+            (Some(srtp), _) => News::Secured(srtp.profile()),
+            (None, Some(why)) => News::Failed(why),
+            (None, None) => return None,
+        };
+        self.told = true;
+        Some(news)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let timers = self.associations.iter().map(|found| match &found.state {
+            State::Handshake(dtls) => dtls.poll_timeout(),
+            _ => None,
+        });
+        timers.flatten().min()
+    }
+}
+
+impl Association {
+    fn run(&mut self, now: Instant) {
+        let (State::Handshake(dtls) | State::Ready { dtls, .. }) = &mut self.state else {
+            return;
+        };
+        dtls.handle_timeout(now);
+        let event = dtls.poll_event();
+        let keys = match event {
+            None => return,
+            Some(DtlsEvent::Failed(why)) => Err(why),
+            Some(DtlsEvent::Keys(keys)) => {
+                Srtp::new(&keys).map_err(|_| DtlsFailure::Unacceptable("its SRTP keys"))
+            }
+        };
+        let state = std::mem::replace(&mut self.state, State::Idle);
+        self.state = match (state, keys) {
+            (State::Handshake(dtls), Ok(srtp)) => State::Ready {
+                dtls,
+                srtp: Box::new(srtp),
+            },
+            (State::Handshake(dtls), Err(why)) => State::Failing(dtls, why),
+            (other, _) => other,
+        };
+    }
+
+    /// What is to be sent, once there is a path.
+    fn transmits(&mut self, path: Option<Path>) -> Vec<(Path, Vec<u8>)> {
+        let mut out = Vec::new();
+        if let (
+            Some(path),
+            State::Handshake(dtls) | State::Ready { dtls, .. } | State::Failing(dtls, _),
+        ) = (path, &mut self.state)
+        {
+            while let Some(datagram) = dtls.poll_transmit() {
+                out.push((path, datagram));
+            }
+        }
+        if let State::Failing(_, why) = self.state {
+            self.state = State::Failed(why);
+        }
+        out
+    }
+}
+
+fn fingerprints(remote: &DtlsDescription) -> Vec<Fingerprint> {
+    let known = remote.fingerprints.iter().filter_map(|fingerprint| {
+        Some(Fingerprint {
+            hash: FingerprintHash::from_name(&fingerprint.hash)?,
+            digest: fingerprint.digest.clone(),
+        })
+    });
+    known.collect()
+}

@@ -282,6 +282,15 @@ impl Keys {
         }
     }
 
+    /// The call is answered, and a late starter begins now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for association in &mut self.associations {
+            if let State::Handshake(dtls) = &mut association.state {
+                dtls.hurry(now);
+            }
+        }
+    }
+
     /// What is new about the keys of RTP, once.
     pub(super) fn take_news(&mut self) -> Option<News> {
         if self.told {

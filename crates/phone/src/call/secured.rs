@@ -139,6 +139,16 @@ fn component_of(ice: Option<&IceSession>, fork: ForkId, path: Path) -> Component
     }
 }
 
+/// Without ICE it is the socket that tells.
+fn component_without_ice(sockets: &MediaSockets, path: Path) -> ComponentId {
+    let is_for = |component| sockets.base_towards(path.remote, component) == Some(path.base);
+    if is_for(ComponentId::Rtcp) && !is_for(ComponentId::Rtp) {
+        ComponentId::Rtcp
+    } else {
+        ComponentId::Rtp
+    }
+}
+
 /// Every dialog's keys.
 fn all_keys(stage: &mut Stage) -> Vec<(ForkId, &mut Keys)> {
     match stage {
@@ -196,7 +206,10 @@ impl Call {
                 if !talking.accepts(ice, path) {
                     return;
                 }
-                let component = component_of(ice, talking.fork, path);
+                let component = match (ice, &self.sockets) {
+                    (None, Some(sockets)) => component_without_ice(sockets, path),
+                    _ => component_of(ice, talking.fork, path),
+                };
                 if let Some(keys) = talking.keys_mut() {
                     keys.handle_packet(now, component, payload);
                 }
@@ -216,11 +229,13 @@ impl Call {
 
     /// The call is answered: what came before the answer, and without ICE, what opens our NAT.
     pub(super) fn begin_keys(&mut self, desk: &mut Desk, now: Instant, early: EarlyDtls) {
-        if self.ice.is_none()
-            && let Stage::Talking(talking) = &mut self.stage
+        if let Stage::Talking(talking) = &mut self.stage
             && let Some(keys) = talking.keys_mut()
         {
-            keys.knock();
+            keys.hurry(now);
+            if self.ice.is_none() {
+                keys.knock();
+            }
         }
         for (path, payload) in early.0 {
             self.handle_dtls(desk, now, path, &payload);

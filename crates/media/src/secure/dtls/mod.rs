@@ -159,6 +159,11 @@ impl Dtls {
         }
     }
 
+    /// The peer may be about to begin only now: what awaits an answer is sent again.
+    pub fn hurry(&mut self, now: Instant) {
+        self.outgoing.hurry(now);
+    }
+
     /// The passive side asks the active one to begin. It says nothing new to it, but opens the way
     /// through our NAT or relay, where no connectivity checks have.
     pub fn knock(&mut self) {

@@ -166,6 +166,13 @@ impl Outgoing {
         }
     }
 
+    /// An answer is to be expected soon: the flight is sent again, and its waiting begins anew.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.due.is_some() {
+            self.send(now, true);
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.due.is_some_and(|due| due <= now) {
             self.sendings += 1;

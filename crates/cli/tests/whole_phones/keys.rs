@@ -15,6 +15,8 @@ use crate::stage::{
     ALICE_TONE, BOB_TONE, Place, SECOND_TONE, Setup, Stage, at, heard, outcome, rang,
 };
 
+type Change = fn(&mut Settings);
+
 fn off(settings: &mut Settings) {
     settings.srtp = SrtpUse::Off;
 }
@@ -116,7 +118,7 @@ fn who_listens_on_the_way_hears_nothing() {
 
 #[test]
 fn every_pair_of_settings() {
-    let settings: [(&str, fn(&mut Settings)); 3] =
+    let settings: [(&str, Change); 3] =
         [("off", off), ("optional", optional), ("required", required)];
     for (alices, alice) in settings {
         for (bobs, bob) in settings {

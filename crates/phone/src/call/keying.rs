@@ -69,10 +69,7 @@ pub(super) struct Go {
 impl Go {
     /// For a ring after the proof: once the keys are there, or the peer is a late starter.
     pub(super) fn after_proof(keys: Option<&Keys>, due: Instant, now: Instant) -> Option<Self> {
-        let keys_pending = match keys {
-            Some(keys) if !keys.is_ready() => true,
-            _ => false,
-        };
+        let keys_pending = keys.is_some_and(|keys| !keys.is_ready());
         let may_go = !keys_pending || keys.is_some_and(|keys| keys.is_late_starter(due, now));
         may_go.then_some(Self { keys_pending })
     }

@@ -223,10 +223,11 @@ fn whoever_changes_a_byte_gets_no_keys_or_changes_nothing() {
             let mut first = [true; 4];
             run(begin, &mut active, &mut passive, |count, mut datagram| {
                 let slot = count.min(3);
-                if count == which && std::mem::take(&mut first[slot]) {
-                    if let Some(byte) = datagram.get_mut(at) {
-                        *byte ^= 0x01;
-                    }
+                if count == which
+                    && std::mem::take(&mut first[slot])
+                    && let Some(byte) = datagram.get_mut(at)
+                {
+                    *byte ^= 0x01;
                 }
                 vec![datagram]
             });

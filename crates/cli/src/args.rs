@@ -168,7 +168,8 @@ pub struct PhoneArgs {
     /// Refuse calls with phones that have no ICE
     #[arg(long)]
     pub require_ice: bool,
-    /// Whether sound is encrypted: off, optional (with every phone that can) or required (other
+    /// Whether sound is encrypted, by DTLS, or by SDES where signalling goes by TLS: off, optional
+    /// (with every phone that can) or required (other
     /// phones are refused) [default: optional]
     #[arg(long, value_name = "off|optional|required", value_parser = parse_srtp)]
     pub srtp: Option<SrtpUse>,

@@ -93,6 +93,8 @@ pub struct MediaFigures {
 pub enum KeySource {
     /// A DTLS handshake over the media's own path (RFC 5763).
     DtlsSrtp,
+    /// The descriptions, over signalling by TLS (RFC 4568).
+    Sdes,
 }
 
 impl KeySource {
@@ -100,6 +102,7 @@ impl KeySource {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DtlsSrtp => "dtls-srtp",
+            Self::Sdes => "sdes",
         }
     }
 }

@@ -629,6 +629,7 @@ impl Phone {
             body,
             call_id,
             remote_tag,
+            secure,
             ..
         } = event
         else {
@@ -646,6 +647,7 @@ impl Phone {
             call_id,
             remote_tag,
             body,
+            secure,
         };
         let key = self.next_key();
         let warm = self.take_warm();

@@ -170,6 +170,7 @@ fn local() -> LocalMedia {
         ptime: None,
         brief: false,
         security: LocalSecurity::Off,
+        crypto: Vec::new(),
     }
 }
 

@@ -310,6 +310,7 @@ fn local_media() -> impl Strategy<Value = LocalMedia> {
                     ptime,
                     brief: false,
                     security: LocalSecurity::Off,
+                    crypto: Vec::new(),
                 }
             },
         )

@@ -48,6 +48,7 @@ fn ours() -> LocalMedia {
         ptime: Some(20),
         brief: false,
         security: LocalSecurity::Off,
+        crypto: Vec::new(),
     }
 }
 

@@ -37,6 +37,7 @@ fn local(security: LocalSecurity) -> LocalMedia {
         ptime: Some(20),
         brief: false,
         security,
+        crypto: Vec::new(),
     }
 }
 

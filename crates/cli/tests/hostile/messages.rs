@@ -156,6 +156,7 @@ fn local() -> LocalMedia {
         ptime: None,
         brief: false,
         security: LocalSecurity::Off,
+        crypto: Vec::new(),
     }
 }
 

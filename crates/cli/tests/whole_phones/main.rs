@@ -19,6 +19,7 @@ mod ports;
 mod relay;
 mod relay_budget;
 mod restart;
+mod sdes;
 mod stage;
 mod survive;
 mod talk;

@@ -110,6 +110,8 @@ pub struct Setup {
     /// What else stands in the world: it is given both phones' hosts and the servers', with their
     /// delays set, before the phones start.
     pub more: fn(&mut World, [HostId; 2], [HostId; 2]),
+    /// What the proxy does to the bodies that it passes on.
+    pub edit: fn(&mut Vec<u8>),
     /// What the proxy's certificate is good for.
     pub certificate: &'static str,
     /// Whether alice's and bob's router map ports.
@@ -132,6 +134,7 @@ impl Default for Setup {
             names: NameService::new(),
             warm_up: Duration::from_secs(2),
             more: |_, _, _| {},
+            edit: |_| {},
             certificate: DOMAIN,
             routers: [None, None],
             seed: 1,
@@ -197,7 +200,8 @@ impl Setup {
         let ports_ipv6 = [5060, 5061, WEB].map(|port| SocketAddr::from((ipv6(PROXY), port)));
         let server = SipProxy::new(ports.into_iter().chain(ports_ipv6))
             .with_domain(DOMAIN)
-            .with_certificate(self.certificate);
+            .with_certificate(self.certificate)
+            .with_edit(self.edit);
         world.add_server(proxy, server);
         for port in [5060, 5061, WEB] {
             world.listen(proxy, port);

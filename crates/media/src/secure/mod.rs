@@ -113,6 +113,19 @@ impl Srtp {
         self.profile
     }
 
+    /// The peer sends with another key from now on. Ours stays, and with it its keystreams, whatever
+    /// these keys say of it.
+    ///
+    /// # Errors
+    /// When the keys do not fit their profile, or that is another than before.
+    pub fn set_remote(&mut self, keys: &SrtpKeys) -> Result<(), KeyError> {
+        if keys.profile() != self.profile {
+            return Err(KeyError::Mixed);
+        }
+        self.receiving = Receiving::new(keys)?;
+        Ok(())
+    }
+
     /// How many packets of the peer's were not taken so far.
     pub fn refused(&self) -> Refused {
         self.refused

@@ -35,6 +35,8 @@ pub(crate) struct IncomingInvite {
     pub(crate) call_id: String,
     pub(crate) remote_tag: String,
     pub(crate) body: Option<Vec<u8>>,
+    /// It came by TLS.
+    pub(crate) secure: bool,
 }
 
 /// What the two sides have said so far.
@@ -127,7 +129,7 @@ impl Call {
             invited_at: now,
             sockets: None,
             ice: None,
-            session: Session::new(desk),
+            session: Session::new(desk, invite.secure),
             trickling: Trickling::default(),
             pairs_tried: 0,
             stranded: None,
@@ -166,7 +168,7 @@ impl Call {
         let remote = offer
             .as_ref()
             .ok()
-            .map(|offer| sdp::read_offer_for(offer, &self.session.security));
+            .map(|offer| sdp::read_offer_for(offer, &self.session.security, &self.session.crypto));
         let (Ok(offer), Some(Ok(remote))) = (&offer, &remote) else {
             let text = match remote {
                 Some(Err(why @ AnswerRefused::Security(_))) => why.to_string(),

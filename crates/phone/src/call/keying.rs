@@ -1,5 +1,6 @@
 //! The keys of a dialog's media (RFC 5763, RFC 5764): a DTLS handshake that begins with the first
-//! valid pair, and the protection that comes of it.
+//! valid pair, and the protection that comes of it; or keys that came with the descriptions (RFC
+//! 4568).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use ringtrue_ice::{ComponentId, PacketKind, Path};
 use ringtrue_media::secure::{
-    Dtls, DtlsEvent, DtlsFailure, DtlsRole, Fingerprint, FingerprintHash, Identity, Refused, Srtp,
-    SrtpProfile,
+    Dtls, DtlsEvent, DtlsFailure, DtlsRole, Fingerprint, FingerprintHash, Identity, KeyError,
+    MasterKey, Refused, Srtp, SrtpKeys, SrtpProfile,
 };
-use ringtrue_sip::sdp::{DtlsDescription, Negotiated, NegotiatedDtls};
+use ringtrue_sip::sdp::{
+    Crypto, CryptoSuite, DtlsDescription, Negotiated, NegotiatedCrypto, NegotiatedDtls,
+};
 
 use crate::desk::Desk;
+use crate::event::KeySource;
 
 /// A peer from which no DTLS has come so long after its path was proven begins after the answer: it
 /// is rung without keys.
@@ -31,6 +35,8 @@ enum State {
     Handshake(Box<Dtls>),
     /// There are keys. The association still answers a peer that repeats its last flight.
     Ready { dtls: Box<Dtls>, srtp: Box<Srtp> },
+    /// There are keys from the descriptions.
+    Given(Box<Srtp>),
     /// There will be none; the peer is yet to be told.
     Failing(Box<Dtls>, DtlsFailure),
     /// There will be none.
@@ -41,15 +47,22 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum News {
     /// They are there.
-    Secured(SrtpProfile),
+    Secured(KeySource, SrtpProfile),
     /// They will not be.
     Failed(DtlsFailure),
 }
 
+/// Where the keys come from.
+enum Agreed {
+    /// A handshake.
+    Dtls(Arc<Identity>, NegotiatedDtls),
+    /// The descriptions themselves (RFC 4568).
+    Sdes(NegotiatedCrypto),
+}
+
 /// The keys of one dialog.
 pub(super) struct Keys {
-    identity: Arc<Identity>,
-    agreed: NegotiatedDtls,
+    agreed: Agreed,
     /// Where the peer without ICE wants RTP and RTCP.
     destinations: (SocketAddr, SocketAddr),
     /// RTP's first; RTCP has its own where it has a port of its own (RFC 5764 section 4.1).
@@ -84,25 +97,22 @@ impl Go {
 impl Keys {
     /// The keys that an agreement asks for; none when media is clear.
     pub(super) fn new(desk: &Desk, now: Instant, negotiated: &Negotiated) -> Option<Self> {
+        let destinations = (negotiated.remote_rtp, negotiated.remote_rtcp);
+        if let Some(crypto) = &negotiated.crypto {
+            return Some(Self::given(crypto.clone(), destinations));
+        }
         let agreed = negotiated.dtls.clone()?;
+        let active = agreed.active;
         let identity = Arc::clone(desk.identity.as_ref()?);
         let components: &[ComponentId] = if negotiated.rtcp_mux {
             &[ComponentId::Rtp]
         } else {
             &[ComponentId::Rtp, ComponentId::Rtcp]
         };
-        let mut keys = Self {
-            identity,
-            agreed,
-            destinations: (negotiated.remote_rtp, negotiated.remote_rtcp),
-            associations: Vec::new(),
-            heard: false,
-            told: false,
-            pending_told: false,
-        };
+        let mut keys = Self::of(Agreed::Dtls(identity, agreed), destinations);
         for component in components {
             // The passive side listens from the start, the active one begins with the path.
-            let state = if keys.agreed.active {
+            let state = if active {
                 State::Idle
             } else {
                 keys.begin(now, DtlsRole::Passive, None)
@@ -115,24 +125,98 @@ impl Keys {
         Some(keys)
     }
 
+    fn of(agreed: Agreed, destinations: (SocketAddr, SocketAddr)) -> Self {
+        Self {
+            agreed,
+            destinations,
+            associations: Vec::new(),
+            heard: false,
+            told: false,
+            pending_told: false,
+        }
+    }
+
+    /// Keys that came with offer and answer, one for RTP and RTCP together.
+    fn given(agreed: NegotiatedCrypto, destinations: (SocketAddr, SocketAddr)) -> Self {
+        let srtp = srtp_keys(&agreed).and_then(|keys| Srtp::new(&keys));
+        let state = match srtp {
+            Ok(srtp) => State::Given(Box::new(srtp)),
+            Err(_) => State::Failed(DtlsFailure::Unacceptable("its SRTP keys")),
+        };
+        let mut keys = Self::of(Agreed::Sdes(agreed), destinations);
+        keys.associations.push(Association {
+            component: ComponentId::Rtp,
+            state,
+        });
+        keys
+    }
+
     fn begin(&self, now: Instant, role: DtlsRole, round_trip: Option<Duration>) -> State {
-        let peer = fingerprints(&self.agreed.remote);
-        match Dtls::new(now, &self.identity, role, peer, round_trip) {
+        let Agreed::Dtls(identity, agreed) = &self.agreed else {
+            return State::Failed(DtlsFailure::Unacceptable("no certificate"));
+        };
+        let peer = fingerprints(&agreed.remote);
+        match Dtls::new(now, identity, role, peer, round_trip) {
             Ok(dtls) => State::Handshake(Box::new(dtls)),
             Err(_) => State::Failed(DtlsFailure::Unacceptable("there is no randomness")),
         }
     }
 
-    /// Whether we began the handshake.
-    pub(super) fn active(&self) -> bool {
-        self.agreed.active
+    /// Whether we began the handshake; none where there was none.
+    pub(super) fn active(&self) -> Option<bool> {
+        match &self.agreed {
+            Agreed::Dtls(_, agreed) => Some(agreed.active),
+            Agreed::Sdes(_) => None,
+        }
     }
 
-    /// Whether these are still the keys of what was agreed on now (RFC 8842 section 4): the same
-    /// certificate, and the same association where the peer names it.
-    pub(super) fn last_under(&self, agreed: &NegotiatedDtls) -> bool {
-        let (old, new) = (&self.agreed.remote, &agreed.remote);
-        old.fingerprints == new.fingerprints && (new.tls_id.is_none() || old.tls_id == new.tls_id)
+    /// Our line of the description, where the keys are there.
+    pub(super) fn own_line(&self) -> Option<&Crypto> {
+        match &self.agreed {
+            Agreed::Dtls(..) => None,
+            Agreed::Sdes(agreed) => Some(&agreed.local),
+        }
+    }
+
+    fn source(&self) -> KeySource {
+        match &self.agreed {
+            Agreed::Dtls(..) => KeySource::DtlsSrtp,
+            Agreed::Sdes(_) => KeySource::Sdes,
+        }
+    }
+
+    /// Whether these go on under what was agreed on now: the same certificate, and the same
+    /// association where the peer names it (RFC 8842 section 4); or the same key of ours, beside
+    /// which the peer's may be a new one (RFC 4568 section 7.1.4).
+    pub(super) fn go_on_under(&mut self, negotiated: &Negotiated) -> bool {
+        match (&mut self.agreed, &negotiated.dtls, &negotiated.crypto) {
+            (Agreed::Dtls(_, old), Some(new), _) => {
+                let (old, new) = (&old.remote, &new.remote);
+                let same_association = new.tls_id.is_none() || old.tls_id == new.tls_id;
+                old.fingerprints == new.fingerprints && same_association
+            }
+            (Agreed::Sdes(old), None, Some(new)) => {
+                let own = (&old.local.suite, old.local.key());
+                if own != (&new.local.suite, new.local.key()) {
+                    return false;
+                }
+                let changed =
+                    (old.remote.suite, old.remote.key()) != (new.remote.suite, new.remote.key());
+                if changed {
+                    let mut states = self.associations.iter_mut().map(|found| &mut found.state);
+                    let Some(State::Given(srtp)) = states.next() else {
+                        return false;
+                    };
+                    let set = srtp_keys(new).and_then(|keys| srtp.set_remote(&keys));
+                    if set.is_err() {
+                        return false;
+                    }
+                }
+                *old = new.clone();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether media can be sent and taken.
@@ -170,7 +254,7 @@ impl Keys {
         let mut associations = self.associations.iter();
         let found = associations.find(|association| association.component == component)?;
         match &found.state {
-            State::Ready { srtp, .. } => Some(srtp),
+            State::Ready { srtp, .. } | State::Given(srtp) => Some(srtp),
             _ => None,
         }
     }
@@ -183,7 +267,7 @@ impl Keys {
         let mut associations = self.associations.iter_mut();
         let found = associations.find(|association| association.component == component)?;
         match &mut found.state {
-            State::Ready { srtp, .. } => Some(srtp),
+            State::Ready { srtp, .. } | State::Given(srtp) => Some(srtp),
             _ => None,
         }
     }
@@ -270,9 +354,10 @@ impl Keys {
     /// The passive side asks the peer to begin: without checks nothing else has opened the way for
     /// what it sends.
     pub(super) fn knock(&mut self) {
+        let passive = self.active() == Some(false);
         for association in &mut self.associations {
             if let State::Handshake(dtls) = &mut association.state
-                && !self.agreed.active
+                && passive
             {
                 dtls.knock();
             }
@@ -294,7 +379,7 @@ impl Keys {
             return None;
         }
         let news = match (self.srtp(ComponentId::Rtp), self.failure()) {
-            (Some(srtp), _) => News::Secured(srtp.profile()),
+            (Some(srtp), _) => News::Secured(self.source(), srtp.profile()),
             (None, Some(why)) => News::Failed(why),
             (None, None) => return None,
         };
@@ -353,6 +438,18 @@ impl Association {
         }
         out
     }
+}
+
+fn srtp_keys(agreed: &NegotiatedCrypto) -> Result<SrtpKeys, KeyError> {
+    let profile = match agreed.local.suite {
+        CryptoSuite::AeadAes256Gcm => SrtpProfile::AeadAes256Gcm,
+        CryptoSuite::AeadAes128Gcm => SrtpProfile::AeadAes128Gcm,
+        CryptoSuite::AesCm128HmacSha1_80 => SrtpProfile::Aes128CmSha1_80,
+        CryptoSuite::AesCm128HmacSha1_32 => SrtpProfile::Aes128CmSha1_32,
+    };
+    let local = MasterKey::new(profile, agreed.local.key())?;
+    let remote = MasterKey::new(profile, agreed.remote.key())?;
+    Ok(SrtpKeys::new(profile, local, remote))
 }
 
 fn fingerprints(remote: &DtlsDescription) -> Vec<Fingerprint> {

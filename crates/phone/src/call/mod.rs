@@ -126,6 +126,7 @@ impl Call {
         let several = desk.media_addresses().len() > 1;
         let large = several || desk.servers.known() > 0 || !desk.servers.is_settled(now);
         desk.sip.prepare_invite(now, &target, large);
+        let by_tls = desk.sip.goes_by_tls(&target);
         Self {
             key,
             role: CallRole::Caller,
@@ -137,7 +138,7 @@ impl Call {
             invited_at: now,
             sockets: None,
             ice: None,
-            session: Session::new(desk),
+            session: Session::new(desk, by_tls),
             trickling: Trickling::default(),
             pairs_tried: 0,
             stranded: None,

@@ -3,15 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{
     CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
 };
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, PTIMES, StreamConfig};
 use ringtrue_sip::sdp::{
-    CertificateFingerprint, Direction, DtlsDescription, LocalMedia, LocalSecurity, Negotiated,
-    RtpCodec, Setup,
+    CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, LocalMedia,
+    LocalSecurity, Negotiated, RtpCodec, Setup,
 };
+
+use zeroize::Zeroizing;
 
 use crate::desk::Desk;
 use crate::gathering::MediaSockets;
@@ -27,22 +31,48 @@ pub(super) struct Session {
     version: u64,
     /// How media is to be protected.
     pub(super) security: LocalSecurity,
+    /// Keys to offer in the description; none unless signalling goes by TLS.
+    pub(super) crypto: Vec<Crypto>,
+    /// The first of these is what media is encrypted with.
+    settled: bool,
 }
 
 impl Session {
-    pub(super) fn new(desk: &mut Desk) -> Self {
+    /// `by_tls`: nobody on the way reads what is said.
+    pub(super) fn new(desk: &mut Desk, by_tls: bool) -> Self {
         // RFC 8866 section 5.2 wants them numeric; 62 bits fit every reader's signed integer.
         let id = desk.seed() >> 2;
         Self {
             id,
             version: 1,
             security: security(desk),
+            crypto: if by_tls { own_keys(desk) } else { Vec::new() },
+            settled: false,
+        }
+    }
+
+    /// Media is encrypted with keys of the descriptions: it stays so, and our key of this suite is
+    /// said again. What was offered for other suites, perhaps to several peers, is not used again.
+    pub(super) fn stay_with(&mut self, desk: &mut Desk, agreed: &Crypto) {
+        if let LocalSecurity::Optional(dtls) = &self.security {
+            self.security = LocalSecurity::Required(dtls.clone());
+        }
+        if self.crypto.first().map(|line| line.suite) == Some(agreed.suite) && self.settled {
+            return;
+        }
+        self.settled = true;
+        let fresh = own_keys(desk);
+        let others = fresh.into_iter().filter(|line| line.suite != agreed.suite);
+        self.crypto = std::iter::once(agreed.clone()).chain(others).collect();
+        for (line, tag) in self.crypto.iter_mut().zip(1..) {
+            line.tag = tag;
         }
     }
 
     /// Media is encrypted, and we have this role: no offer or answer takes that back without the
     /// user's leave.
     pub(super) fn stay_secure(&mut self, active: bool) {
+        self.crypto.clear();
         let security = std::mem::take(&mut self.security);
         self.security = match security {
             LocalSecurity::Off => LocalSecurity::Off,
@@ -90,6 +120,7 @@ impl Session {
             ptime: Some(desk.settings.ptime.as_millis() as u32),
             brief: false,
             security: self.security.clone(),
+            crypto: self.crypto.clone(),
         }
     }
 
@@ -158,6 +189,21 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
         *offer = longer;
         fits(offer);
     }
+}
+
+/// A key of ours for each suite, where the settings want encryption.
+fn own_keys(desk: &mut Desk) -> Vec<Crypto> {
+    if desk.identity.is_none() {
+        return Vec::new();
+    }
+    let mut random = ChaCha20Rng::from_seed(desk.long_seed());
+    let lines = CryptoSuite::ALL.into_iter().zip(1..);
+    let lines = lines.filter_map(|(suite, tag)| {
+        let mut key = Zeroizing::new(vec![0; suite.key_len()]);
+        random.fill_bytes(&mut key);
+        Crypto::new(tag, suite, &key)
+    });
+    lines.collect()
 }
 
 /// What the settings say about encryption.

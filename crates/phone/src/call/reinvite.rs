@@ -213,11 +213,8 @@ impl Talking {
         if let Some(config) = stream_config(&negotiated, old.ptime, old.cname.clone())
             && terms.stream.renegotiate(now, config).is_ok()
         {
-            // RFC 8842 section 4: the keys last as long as the peer's certificate, and with them
-            // the keystreams that were used.
-            let agreed = negotiated.dtls.as_ref();
-            let lasts = |keys: &Keys| agreed.is_some_and(|new| keys.last_under(new));
-            if !terms.keys.as_ref().is_some_and(lasts) {
+            let last_on = |keys: &mut Keys| keys.go_on_under(&negotiated);
+            if !terms.keys.as_mut().is_some_and(last_on) {
                 terms.keys = Keys::new(desk, now, &negotiated);
                 self.keys_until = now + desk.settings.patience;
             }

@@ -14,7 +14,7 @@ use super::talking::Media;
 use super::terms::Terms;
 use super::{Call, End, Stage};
 use crate::desk::Desk;
-use crate::event::{EndReason, EndedBy, EventKind, KeySource, Outcome};
+use crate::event::{EndReason, EndedBy, EventKind, Outcome};
 use crate::gathering::MediaSockets;
 
 /// DTLS that comes before the answer which it belongs to: so many datagrams are kept.
@@ -274,8 +274,11 @@ impl Call {
             && let Some(keys) = talking.keys_mut()
         {
             // From now on the call stays encrypted, whatever is offered later.
-            let active = keys.active();
-            self.session.stay_secure(active);
+            match (keys.active(), keys.own_line()) {
+                (Some(active), _) => self.session.stay_secure(active),
+                (None, Some(line)) => self.session.stay_with(desk, line),
+                (None, None) => {}
+            }
         }
         for (fork, news) in told {
             self.handle_key_news(desk, now, fork, news);
@@ -285,8 +288,7 @@ impl Call {
 
     fn handle_key_news(&mut self, desk: &mut Desk, now: Instant, fork: ForkId, news: News) {
         match news {
-            News::Secured(profile) => {
-                let source = KeySource::DtlsSrtp;
+            News::Secured(source, profile) => {
                 self.tell_fork(desk, now, fork, EventKind::Secured { source, profile });
                 self.tell_ringing(desk, now);
             }

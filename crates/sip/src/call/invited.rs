@@ -144,6 +144,7 @@ impl Endpoint {
             supports_100rel: reliability != Reliability::Unknown,
             supports_ice: names(&request.headers.supported(), "ice")
                 || names(&request.headers.require(), "ice"),
+            secure: flow.is_secure(),
             call_id: dialog.call_id.clone(),
             remote_tag: dialog.remote_tag().to_owned(),
         };

@@ -21,6 +21,13 @@ impl Endpoint {
         self.prepare(now, request, hop, large);
     }
 
+    /// Whether a call to this target goes by TLS for certain, so that its description may hold keys.
+    pub fn goes_by_tls(&self, target: &Uri) -> bool {
+        let mut request = Request::new(Method::Invite, target.clone());
+        let hop = self.first_hop(&mut request);
+        hop.is_ok_and(|hop| hop.secure || hop.protocol == Some(Protocol::Tls))
+    }
+
     pub(crate) fn prepare(
         &mut self,
         now: Instant,

@@ -74,6 +74,8 @@ pub enum SipEvent {
         supports_100rel: bool,
         /// The caller supports or requires `ice` (RFC 5768).
         supports_ice: bool,
+        /// It came by TLS, so that the description may hold keys (RFC 4568 section 8).
+        secure: bool,
         /// The Call-ID.
         call_id: String,
         /// The caller's tag.

@@ -36,6 +36,7 @@ use crate::call::Call;
 use crate::dns::LookupResult;
 use crate::message::{Message, ParseError};
 use crate::registration::Registration;
+use crate::sdp::strip_keys;
 use crate::transport::{Connections, Flow, Known, Peers, StreamInput, Verified};
 use client_transaction::ClientTransaction;
 use server::ServerTransaction;
@@ -252,8 +253,14 @@ impl Endpoint {
 
     fn handle_message(&mut self, now: Instant, message: Result<Message, ParseError>, flow: Flow) {
         match message {
-            Ok(Message::Request(request)) => self.handle_request(now, request, flow),
-            Ok(Message::Response(response)) => self.handle_response(now, response, flow),
+            Ok(Message::Request(mut request)) => {
+                keep_secrets(flow, &mut request.body);
+                self.handle_request(now, request, flow);
+            }
+            Ok(Message::Response(mut response)) => {
+                keep_secrets(flow, &mut response.body);
+                self.handle_response(now, response, flow);
+            }
             Err(error) => {
                 tracing::debug!(%error, from = %flow.remote(), "not a SIP message");
                 if let Some(reply) = error.reply() {
@@ -298,5 +305,13 @@ impl Endpoint {
     pub(crate) fn new_call(&mut self) -> CallHandle {
         self.next_call += 1;
         CallHandle(self.next_call)
+    }
+}
+
+/// Keys in a description count only where nobody reads it on the way, and go no other way either
+/// (RFC 4568 section 8): by TLS.
+pub(crate) fn keep_secrets(flow: Flow, body: &mut Vec<u8>) {
+    if !flow.is_secure() {
+        strip_keys(body);
     }
 }

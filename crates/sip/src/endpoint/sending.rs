@@ -345,6 +345,7 @@ impl Endpoint {
         if let Some(contact) = contact {
             headers.set(HeaderName::Contact, contact);
         }
+        super::keep_secrets(flow, &mut transaction.request.body);
         transaction.request.to_bytes()
     }
 

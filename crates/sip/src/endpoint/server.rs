@@ -218,8 +218,10 @@ impl Endpoint {
         if !may_leave {
             return None;
         }
-        let payload = response.to_bytes();
         let reply = transaction.reply.clone();
+        let mut response = response.clone();
+        super::keep_secrets(reply.flow, &mut response.body);
+        let payload = response.to_bytes();
         transaction.last = Some(payload.clone());
         if transaction.is_terminated() {
             self.servers.remove(key);

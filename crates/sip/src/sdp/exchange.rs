@@ -4,7 +4,9 @@ use ringtrue_ice::{ComponentId, IceDescription, Trickle};
 use sdp_types::{Attribute, Connection, Media, MediaType, Origin, Session, TransportProto};
 
 use super::codec::{codecs, payload_types};
+use super::crypto::{self, Crypto, NegotiatedCrypto};
 use super::read::{first_audio, first_audio_for, mid, remote_media};
+use super::security::LocalSecurity::{self, Required};
 use super::security::{self, NegotiatedDtls, Setup};
 use super::{
     AnswerRefused, Direction, IceSupport, LocalMedia, Negotiated, RemoteMedia, RtpCodec,
@@ -80,13 +82,18 @@ pub fn answer(
     local: &LocalMedia,
 ) -> Result<(Vec<u8>, Negotiated), AnswerRefused> {
     let offered = &remote_offer.session;
-    let (at, media) = first_audio_for(offered, Some(&local.security), |media| {
+    let (at, media) = first_audio_for(offered, protection(local), |media| {
         !common(&codecs(media), local).0.is_empty()
     })?;
     let muxed = local.rtcp_mux && super::read::has_flag(&media.attributes, "rtcp-mux");
     let remote = remote_media(offered, media, muxed);
     let (send, receive) = common(&remote.codecs, local);
     let dtls = security::agree_on_answer(&local.security, remote.dtls.clone());
+    // DTLS comes first where there are both: no server on the way has its keys.
+    let crypto = match &dtls {
+        Some(_) => None,
+        None => crypto::agree_on_answer(&local.crypto, &remote.crypto),
+    };
 
     let ice = local.ice.as_ref().map(|ours| (ours, &remote.ice));
     let ours =
@@ -116,9 +123,12 @@ pub fn answer(
         if let Some((ours, _)) = &dtls {
             security::write(ours, ours.setup, &mut accepted.attributes);
         }
+        if let Some(agreed) = &crypto {
+            crypto::write(&agreed.local, &mut accepted.attributes);
+        }
     }
-    let dtls = dtls.map(|(_, agreed)| agreed);
-    let negotiated = negotiated(local, remote, (send, receive), muxed, dtls);
+    let keys = (dtls.map(|(_, agreed)| agreed), crypto);
+    let negotiated = negotiated(local, remote, (send, receive), muxed, keys);
     Ok((SessionDescription { session }.to_bytes(), negotiated))
 }
 
@@ -129,9 +139,7 @@ pub fn read_answer(
 ) -> Result<Negotiated, AnswerRefused> {
     let session = &answer.session;
     let send = |media: &Media| common(&answered_codecs(media, offer), offer).0;
-    let (_, media) = first_audio_for(session, Some(&offer.security), |media| {
-        !send(media).is_empty()
-    })?;
+    let (_, media) = first_audio_for(session, protection(offer), |media| !send(media).is_empty())?;
     let muxed = offer.rtcp_mux && super::read::has_flag(&media.attributes, "rtcp-mux");
     let mut remote = remote_media(session, media, muxed);
     remote.codecs = answered_codecs(media, offer);
@@ -140,7 +148,21 @@ pub fn read_answer(
     // RFC 3264 section 7: all that was offered may be on its way.
     let formats = (send, offer.codecs.clone());
     let dtls = security::agree_on_offer(&offer.security, remote.dtls.clone());
-    Ok(negotiated(offer, remote, formats, muxed, dtls))
+    let crypto = match &dtls {
+        Some(_) => None,
+        None => crypto::agree_on_offer(&offer.crypto, &remote.crypto),
+    };
+    let needs_keys = remote.profile.is_secure() || matches!(offer.security, Required(_));
+    if needs_keys && dtls.is_none() && crypto.is_none() {
+        let why = "its keys are for nothing that was offered";
+        return Err(AnswerRefused::Security(why));
+    }
+    Ok(negotiated(offer, remote, formats, muxed, (dtls, crypto)))
+}
+
+/// How we want a stream protected.
+fn protection(local: &LocalMedia) -> Option<(&LocalSecurity, &[Crypto])> {
+    Some((&local.security, &local.crypto))
 }
 
 /// The answer's formats; a dynamic number without an rtpmap means what the offer said.
@@ -198,7 +220,7 @@ fn negotiated(
     remote: RemoteMedia,
     (send, receive): (Vec<RtpCodec>, Vec<RtpCodec>),
     muxed: bool,
-    dtls: Option<NegotiatedDtls>,
+    (dtls, crypto): (Option<NegotiatedDtls>, Option<NegotiatedCrypto>),
 ) -> Negotiated {
     let telephone_event = telephone_event(&remote.codecs, &send, local);
     let known = |theirs: &&RtpCodec| {
@@ -222,6 +244,7 @@ fn negotiated(
         mid: remote.mid,
         ptime: remote.ptime,
         dtls,
+        crypto,
     }
 }
 
@@ -261,7 +284,7 @@ fn new_session(local: &LocalMedia, ice: Option<&IceDescription>) -> Session {
 }
 
 fn offered_media(local: &LocalMedia) -> Media {
-    let profile = local.security.offered().as_str();
+    let profile = local.security.offered(&local.crypto).as_str();
     let mut media = described_media(local, &local.codecs, profile, local.direction);
     write_rtcp(local, &mut media);
     if local.rtcp_mux {
@@ -276,6 +299,9 @@ fn offered_media(local: &LocalMedia) -> Media {
     }
     if let Some(dtls) = local.security.dtls() {
         security::write(dtls, Setup::ActPass, &mut media.attributes);
+    }
+    for line in &local.crypto {
+        crypto::write(line, &mut media.attributes);
     }
     media
 }

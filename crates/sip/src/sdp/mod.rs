@@ -16,7 +16,7 @@
 //!     origin_user: "-".into(), session_id: 1, session_version: 1,
 //!     rtp: rtp.parse().unwrap(), rtcp: None, ice: None, codecs,
 //!     direction: Direction::SendRecv, rtcp_mux: true, ptime: Some(20), brief: false,
-//!     security: LocalSecurity::Off,
+//!     security: LocalSecurity::Off, crypto: Vec::new(),
 //! };
 //!
 //! let alice = local("192.0.2.1:4000", vec![opus, pcmu.clone()]);
@@ -33,6 +33,7 @@
 //! ```
 
 mod codec;
+mod crypto;
 mod exchange;
 mod ice;
 mod read;
@@ -45,6 +46,8 @@ use ringtrue_ice::IceDescription;
 use sdp_types::Session;
 
 pub use codec::RtpCodec;
+pub(crate) use crypto::strip_keys;
+pub use crypto::{Crypto, CryptoSuite, NegotiatedCrypto};
 pub use exchange::{answer, offer, read_answer, subsequent_offer};
 pub use read::{read_offer, read_offer_for};
 pub use security::{
@@ -202,6 +205,10 @@ pub struct LocalMedia {
     pub brief: bool,
     /// How the stream is to be protected.
     pub security: LocalSecurity,
+    /// The keys that we offer in the description itself (SDES), the preferred suite first, or that
+    /// an answer takes one of. Only for descriptions that nobody reads on the way: empty, unless
+    /// signalling goes by TLS (RFC 4568 section 8).
+    pub crypto: Vec<Crypto>,
 }
 
 /// Whether the other side's description lets ICE be used (RFC 8839 section 4.2.5).
@@ -239,6 +246,8 @@ pub struct RemoteMedia {
     pub profile: Profile,
     /// Its DTLS part, if it has one that we can trust.
     pub dtls: Option<DtlsDescription>,
+    /// Its keys in the description, those that can be used.
+    pub crypto: Vec<Crypto>,
 }
 
 /// What offer and answer come to.
@@ -269,6 +278,8 @@ pub struct Negotiated {
     pub ptime: Option<u32>,
     /// Media is encrypted with keys from DTLS; none: it is clear.
     pub dtls: Option<NegotiatedDtls>,
+    /// Media is encrypted with keys from the descriptions; never beside [`Self::dtls`].
+    pub crypto: Option<NegotiatedCrypto>,
 }
 
 /// Why a description holds no audio stream that we can carry. The response is 488.

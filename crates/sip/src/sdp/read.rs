@@ -6,6 +6,7 @@ use ringtrue_ice::ComponentId;
 use sdp_types::{Attribute, Media, Session};
 
 use super::codec::{codecs, values};
+use super::crypto::{self, Crypto};
 use super::security::{self, LocalSecurity, Profile};
 use super::{AnswerRefused, Direction, RemoteMedia, SessionDescription, ice};
 use crate::syntax::is_token;
@@ -37,8 +38,9 @@ pub fn read_offer(offer: &SessionDescription) -> Result<RemoteMedia, AnswerRefus
 pub fn read_offer_for(
     offer: &SessionDescription,
     security: &LocalSecurity,
+    crypto: &[Crypto],
 ) -> Result<RemoteMedia, AnswerRefused> {
-    let (_, media) = first_audio_for(&offer.session, Some(security), |_| true)?;
+    let (_, media) = first_audio_for(&offer.session, Some((security, crypto)), |_| true)?;
     Ok(remote_media(&offer.session, media, false))
 }
 
@@ -53,7 +55,7 @@ pub(super) fn first_audio(
 /// The same, protected as we want it.
 pub(super) fn first_audio_for<'a>(
     session: &'a Session,
-    security: Option<&LocalSecurity>,
+    security: Option<(&LocalSecurity, &[Crypto])>,
     suits: impl Fn(&Media) -> bool,
 ) -> Result<(usize, &'a Media), AnswerRefused> {
     let mut refused = AnswerRefused::NoAudio;
@@ -61,12 +63,15 @@ pub(super) fn first_audio_for<'a>(
         if !media.media.eq_ignore_ascii_case("audio") || media.port == 0 {
             continue;
         }
-        let unsuited = security.filter(|ours| !ours.suits(session, media));
+        let unsuited = security.filter(|(ours, crypto)| !ours.suits(crypto, session, media));
         let reason = if Profile::of(&media.proto).is_none() {
             AnswerRefused::Profile(media.proto.clone())
-        } else if let Some(ours) = unsuited {
+        } else if let Some((ours, crypto)) = unsuited {
             AnswerRefused::Security(match ours {
                 LocalSecurity::Off => "the peer wants it and it is switched off here",
+                _ if crypto.is_empty() && crypto::of(media).next().is_some() => {
+                    "the peer's keys are in the description, which did not come by TLS"
+                }
                 LocalSecurity::Optional(_) => "the peer gives no fingerprint for its keys",
                 LocalSecurity::Required(_) => "it is required here and the peer has none",
             })
@@ -142,6 +147,7 @@ pub(super) fn remote_media(session: &Session, media: &Media, muxed: bool) -> Rem
         ptime: values(&media.attributes, "ptime").find_map(|v| v.trim().parse().ok()),
         profile: Profile::of(&media.proto).unwrap_or(Profile::Avp),
         dtls: security::read(session, media),
+        crypto: crypto::read(crypto::of(media)),
     }
 }
 

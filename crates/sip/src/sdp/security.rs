@@ -4,6 +4,7 @@
 use sdp_types::{Attribute, Media, Session};
 
 use super::codec::values;
+use super::crypto::{self, Crypto};
 use crate::syntax::is_token;
 
 /// The most fingerprints of a peer that are kept.
@@ -142,21 +143,22 @@ impl LocalSecurity {
     }
 
     /// Whether a stream suits us by its protection.
-    pub(super) fn suits(&self, session: &Session, media: &Media) -> bool {
+    pub(super) fn suits(&self, ours: &[Crypto], session: &Session, media: &Media) -> bool {
         let secure = Profile::of(&media.proto).is_some_and(Profile::is_secure);
-        let has_dtls = read(session, media).is_some();
+        let has_keys = read(session, media).is_some() || crypto::have_common(ours, media);
         match self {
             Self::Off => !secure,
-            Self::Optional(_) => !secure || has_dtls,
-            Self::Required(_) => has_dtls,
+            Self::Optional(_) => !secure || has_keys,
+            Self::Required(_) => has_keys,
         }
     }
 
-    /// The profile of an offer.
-    pub(super) fn offered(&self) -> Profile {
+    /// The profile of an offer. `RTP/SAVP` stands for keys of both kinds.
+    pub(super) fn offered(&self, crypto: &[Crypto]) -> Profile {
         match self {
             Self::Off | Self::Optional(_) => Profile::Avp,
-            Self::Required(_) => Profile::DtlsSavp,
+            Self::Required(_) if crypto.is_empty() => Profile::DtlsSavp,
+            Self::Required(_) => Profile::Savp,
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Flows {
     streams: HashMap<StreamId, (FlowId, StreamParser)>,
     opened: u64,
     out: Outbox,
+    /// What becomes of the bodies that leave.
+    pub(super) edit: Option<fn(&mut Vec<u8>)>,
 }
 
 impl Flows {
@@ -168,6 +170,17 @@ impl Flows {
     }
 
     pub(super) fn send(&mut self, flow: FlowId, bytes: Vec<u8>) {
+        let bytes = match (self.edit, Message::parse_datagram(&bytes)) {
+            (Some(edit), Ok(Message::Request(mut request))) => {
+                edit(&mut request.body);
+                request.to_bytes()
+            }
+            (Some(edit), Ok(Message::Response(mut response))) => {
+                edit(&mut response.body);
+                response.to_bytes()
+            }
+            _ => bytes,
+        };
         match self.flows.get(flow.0) {
             Some(Flow {
                 local,

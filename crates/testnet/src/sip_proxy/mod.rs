@@ -91,6 +91,12 @@ impl SipProxy {
         self
     }
 
+    /// A middlebox in the proxy: it changes the body of every message that is passed on.
+    pub fn with_edit(mut self, edit: fn(&mut Vec<u8>)) -> Self {
+        self.flows.edit = Some(edit);
+        self
+    }
+
     /// Whether a URI means this proxy or a user of it.
     fn is_ours(&self, uri: &Uri) -> bool {
         if !uri.is_sip() {

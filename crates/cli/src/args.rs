@@ -10,6 +10,8 @@ use ringtrue_media::{Codec, PTIMES};
 use ringtrue_phone::driver::{BindAddress, Gain};
 use ringtrue_phone::settings::{AnswerWhen, SrtpUse, TurnTransport};
 
+use crate::voice::VoiceArgs;
+
 /// What the help and the manual page say at their end.
 const AFTER_HELP: &str = "\
 Examples:
@@ -190,6 +192,9 @@ pub struct PhoneArgs {
     /// By how many decibels the speaker is made louder, -40 to 30 [default: 0]
     #[arg(long, value_name = "DB", value_parser = parse_gain, allow_negative_numbers = true)]
     pub speaker_gain: Option<Gain>,
+    /// What is done to the microphone's sound.
+    #[command(flatten)]
+    pub voice: VoiceArgs,
     /// The codecs, the preferred one first [default: opus,g722,pcmu,pcma]
     #[arg(long, value_name = "LIST", value_parser = parse_codecs)]
     pub codec: Option<CodecList>,

@@ -13,6 +13,7 @@ use crate::args::{
     TurnUri, parse_answer, parse_bind, parse_host_port, parse_ptime, parse_srtp, parse_turn,
 };
 use crate::setup::SetupError;
+use crate::voice::Chosen;
 
 /// What may stand at the top of the file, for every account, and in an `[account.NAME]`.
 #[derive(Clone, Default, Deserialize)]
@@ -78,6 +79,14 @@ pub struct Section {
     pub mic_gain: Option<Decibels>,
     /// By how much the speaker is made louder.
     pub speaker_gain: Option<Decibels>,
+    /// Where calls are recorded to.
+    pub record: Option<PathBuf>,
+    /// Whether echo is cancelled.
+    pub echo_cancellation: Option<Chosen>,
+    /// Whether noise is suppressed.
+    pub noise_suppression: Option<Chosen>,
+    /// Whether the voice is brought to a common level.
+    pub auto_gain: Option<Chosen>,
     /// How calls are answered.
     pub answer: Option<Answer>,
     /// How many calls at a time.
@@ -344,6 +353,10 @@ impl Section {
             ptime: self.ptime.or(other.ptime),
             mic_gain: self.mic_gain.or(other.mic_gain),
             speaker_gain: self.speaker_gain.or(other.speaker_gain),
+            record: self.record.or(other.record),
+            echo_cancellation: self.echo_cancellation.or(other.echo_cancellation),
+            noise_suppression: self.noise_suppression.or(other.noise_suppression),
+            auto_gain: self.auto_gain.or(other.auto_gain),
             answer: self.answer.or(other.answer),
             max_calls: self.max_calls.or(other.max_calls),
         }
@@ -430,10 +443,14 @@ mod tests {
             all.srtp.is_some(),
             all.audio_in.is_some(),
             all.audio_out.is_some(),
+            all.record.is_some(),
+            all.echo_cancellation.is_some(),
+            all.noise_suppression.is_some(),
+            all.auto_gain.is_some(),
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 29]);
+        assert_eq!(everything, [true; 33]);
     }
 
     #[test]

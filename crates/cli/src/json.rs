@@ -104,6 +104,9 @@ enum Fields<'a> {
         #[serde(flatten)]
         figures: Figures,
     },
+    Recording {
+        file: String,
+    },
     Dtmf {
         digit: char,
     },
@@ -147,6 +150,10 @@ struct Figures {
     rtt_ms: Option<f64>,
     srtp_forged: Option<u64>,
     srtp_replayed: Option<u64>,
+    tx_level_db: Option<f64>,
+    tx_peak_db: Option<f64>,
+    rx_level_db: Option<f64>,
+    rx_peak_db: Option<f64>,
 }
 
 impl From<MediaFigures> for Figures {
@@ -159,6 +166,10 @@ impl From<MediaFigures> for Figures {
             rtt_ms: figures.rtt_ms.map(to_the_microsecond),
             srtp_forged: figures.srtp_forged,
             srtp_replayed: figures.srtp_replayed,
+            tx_level_db: figures.tx_level_db.map(to_the_tenth),
+            tx_peak_db: figures.tx_peak_db.map(to_the_tenth),
+            rx_level_db: figures.rx_level_db.map(to_the_tenth),
+            rx_peak_db: figures.rx_peak_db.map(to_the_tenth),
         }
     }
 }
@@ -296,6 +307,10 @@ fn describe(kind: &EventKind) -> Option<(&'static str, Fields<'_>)> {
             let figures = (*figures).into();
             ("stats", Fields::Stats { figures })
         }
+        EventKind::Recording { file } => {
+            let file = file.display().to_string();
+            ("recording", Fields::Recording { file })
+        }
         EventKind::Dtmf { digit } => ("dtmf", Fields::Dtmf { digit: *digit }),
         EventKind::Error { message } => ("error", Fields::Error { message }),
         other => return describe_call(other),
@@ -392,6 +407,10 @@ fn word(role: CallRole) -> &'static str {
 
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e3).round() / 1e3
+}
+
+fn to_the_tenth(db: f64) -> f64 {
+    (db * 10.0).round() / 10.0
 }
 
 fn to_the_microsecond(ms: f64) -> f64 {

@@ -8,6 +8,7 @@
 //! | `session` | one run of `call` or `listen` |
 //! | `json`, `story` | its events for scripts and for people |
 //! | `printer` | standard output, which may be slow or closed |
+//! | `voice` | echo cancellation, noise suppression and automatic gain |
 //! | `exit` | the exit status |
 //! | `showing` | the demo, for people and for scripts |
 //! | `devices`, `paperwork` | the smaller commands |
@@ -26,6 +27,7 @@ mod session;
 mod setup;
 mod showing;
 mod story;
+mod voice;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -223,9 +223,10 @@ impl<'a> Session<'a> {
     }
 
     /// A line from the keyboard: an answer while it rings, else `h` to hang up, `m` to turn the
-    /// microphone off or on.
+    /// microphone off or on, and `p FILE.wav` to play a file into the call.
     fn handle_line(&mut self, line: &str) {
-        let line = line.trim().to_ascii_lowercase();
+        let typed = line.trim();
+        let line = typed.to_ascii_lowercase();
         self.asked = false;
         match self.ringing.first().copied() {
             Some(call) => match line.as_str() {
@@ -246,6 +247,10 @@ impl<'a> Session<'a> {
                 match (line.as_str(), call) {
                     ("h", Some(call)) => self.order(Command::HangUp(call)),
                     ("m", Some(call)) => self.order(Command::ToggleMute(call)),
+                    (play, Some(call)) if play.starts_with("p ") => {
+                        let path = typed.get(2..).unwrap_or_default().trim();
+                        self.order(Command::Play(call, path.into()));
+                    }
                     _ => {}
                 }
             }

@@ -13,6 +13,7 @@ use ringtrue_phone::settings::{AnswerWhen, IceUse, Login, RingWhen, TurnServer};
 
 use crate::args::{CallArgs, ListenArgs, PhoneArgs, TurnUri};
 use crate::file::{Decibels, Ice, Ring, Section, SettingsFile};
+use crate::voice;
 
 /// SIP's own port (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
@@ -376,11 +377,14 @@ fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
     let gain = |option: Option<Gain>, setting: Option<Decibels>| {
         option.or(setting.map(|db| db.0)).unwrap_or(Gain::NONE)
     };
+    let voice = voice::choice(&args.voice, section);
     Ok(Sound {
         input,
         output,
         mic_gain: gain(args.mic_gain, section.mic_gain),
         speaker_gain: gain(args.speaker_gain, section.speaker_gain),
+        record: args.voice.record.clone().or_else(|| section.record.clone()),
+        voice,
     })
 }
 

@@ -107,6 +107,9 @@ fn phone_line(event: &PhoneEvent) -> Option<String> {
             MediaDirection::Sent => "Sound is on its way to the other side.".to_owned(),
             MediaDirection::Received => "Sound arrives from the other side.".to_owned(),
         },
+        EventKind::Recording { file } => {
+            format!("This call is being recorded: {}.", file.display())
+        }
         EventKind::Dtmf { digit } => format!("The other side pressed {digit}."),
         EventKind::Missed {
             from,
@@ -313,8 +316,7 @@ mod tests {
                 lost: 0,
                 jitter_ms: Some(0.42),
                 rtt_ms: None,
-                srtp_forged: None,
-                srtp_replayed: None,
+                ..MediaFigures::default()
             },
             outcome: ringtrue_phone::event::Outcome::Completed,
             words: None,

@@ -2,7 +2,9 @@
 
 mod bell;
 mod change;
+mod meter;
 mod rate;
+mod recording;
 #[cfg(feature = "sound")]
 mod sound;
 mod tone;
@@ -14,6 +16,8 @@ use crate::FRAME;
 
 pub use self::bell::Bell;
 pub use self::change::{ChangeReason, DeviceChange, OnChange};
+pub use self::meter::{Loudness, Meter};
+pub use self::recording::{Recorder, is_recordable};
 #[cfg(feature = "sound")]
 pub use self::sound::{CaptureDevice, PlaybackDevice};
 pub use self::tone::Tone;

@@ -49,6 +49,7 @@ pub mod audio;
 pub mod codec;
 pub mod jitter;
 mod playout;
+pub mod processing;
 mod reception;
 pub mod redundancy;
 mod resample;

@@ -86,6 +86,14 @@ pub struct MediaFigures {
     pub srtp_forged: Option<u64>,
     /// Packets that came before (RFC 3711 section 3.3.2); unknown in a clear call.
     pub srtp_replayed: Option<u64>,
+    /// How loud what is sent was since the last figures, in dBFS (RMS; -100 is silence).
+    pub tx_level_db: Option<f64>,
+    /// Its loudest sample.
+    pub tx_peak_db: Option<f64>,
+    /// How loud what is played was since the last figures.
+    pub rx_level_db: Option<f64>,
+    /// Its loudest sample.
+    pub rx_peak_db: Option<f64>,
 }
 
 /// Where the keys of encrypted media come from.
@@ -316,6 +324,11 @@ pub enum EventKind {
     Media {
         /// Which.
         direction: MediaDirection,
+    },
+    /// The call is being recorded, to this file.
+    Recording {
+        /// Both sides, each on a channel of its own.
+        file: std::path::PathBuf,
     },
     /// Figures, once a second while a call is answered.
     Stats(MediaFigures),

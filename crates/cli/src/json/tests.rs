@@ -207,6 +207,7 @@ fn the_end_of_a_call() {
             rtt_ms: None,
             srtp_forged: Some(2),
             srtp_replayed: Some(1),
+            ..MediaFigures::default()
         },
         outcome: Outcome::Completed,
         words: None,

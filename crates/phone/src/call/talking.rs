@@ -249,6 +249,7 @@ impl Talking {
             rtt_ms: stats.rtt_ms,
             srtp_forged: terms.keys.as_ref().map(|keys| keys.refused().forged),
             srtp_replayed: terms.keys.as_ref().map(|keys| keys.refused().replayed),
+            ..MediaFigures::default()
         }
     }
 

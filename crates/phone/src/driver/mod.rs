@@ -5,6 +5,7 @@
 //! and sound devices tell it by messages what happened. After each input the phone's outputs are
 //! carried out until there are none.
 
+mod booth;
 mod connections;
 mod error;
 mod gain;
@@ -17,6 +18,7 @@ mod ports;
 mod sockets;
 mod sound;
 mod tls;
+mod voice;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -34,11 +36,13 @@ pub use error::DriverError;
 pub use gain::Gain;
 pub use sound::Sound;
 pub use tls::{CaError, TlsIdentity};
+pub use voice::{Switch, VoiceChoice};
 
 use crate::{
     BindRequest, CallKey, CallRef, Connection, EventKind, LookupResult, Output, Phone, PhoneEvent,
     RecordKind, ResolveQuery, Settings,
 };
+use booth::Booth;
 use connections::{Accepted, Connections, Route};
 use names::Names;
 use ports::{Mapped, Ports};
@@ -91,7 +95,7 @@ pub struct BindAddress {
 }
 
 /// What a user may ask of a running phone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Answer a ringing call.
     Answer(CallKey),
@@ -101,6 +105,8 @@ pub enum Command {
     HangUp(CallKey),
     /// Turn a call's microphone off, or on again.
     ToggleMute(CallKey),
+    /// Play a WAV file into an answered call, in place of the microphone until its end.
+    Play(CallKey, PathBuf),
     /// End every call in order, and then the phone.
     ShutDown,
     /// End now: only files are completed.
@@ -231,6 +237,7 @@ struct Driver<E> {
     sounds: Sounds,
     /// The calls that were told of, as they were named last.
     calls: BTreeMap<CallKey, CallRef>,
+    booth: Booth,
     names: Names,
     ports: Ports,
     inbox: mpsc::Sender<Incident>,
@@ -263,6 +270,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         }
         let secure = settings.tls_sockets.clone();
         Sounds::check(&config.sound)?;
+        booth::check(config.sound.record.as_deref())?;
         let mut seed = [0; 32];
         SysRng
             .try_fill_bytes(&mut seed)
@@ -311,6 +319,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             phone,
             sockets,
             connections,
+            booth: Booth::new(config.sound.record.clone()),
             sounds: Sounds::new(config.sound, inbox.clone()),
             calls: BTreeMap::new(),
             names: Names::new(&config.dns, &named),
@@ -375,7 +384,8 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             self.drain();
             self.sounds.asked(call);
         }
-        while let Some((call, frame)) = self.sounds.poll_captured(now) {
+        while let Some((call, mut frame)) = self.sounds.poll_captured(now) {
+            self.booth.captured(call, &mut frame);
             self.phone.handle_captured(now, call, &frame);
             self.drain();
         }
@@ -469,6 +479,10 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                     (self.events)(DriverEvent::Muted { at, call, on });
                 }
             }
+            Command::Play(call, path) => match self.booth.play(call, &path) {
+                Ok(_) => {}
+                Err(error) => self.trouble(Some(call), error.to_string()),
+            },
             Command::ShutDown => self.shut_down(now),
             Command::Abort => self.end = End::Now,
         }
@@ -529,6 +543,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                 mut frame,
                 pace,
             } => {
+                self.booth.played(call, &frame);
                 if let Err(error) = self.sounds.play(call, &mut frame, pace) {
                     self.trouble(Some(call), error.to_string());
                 }
@@ -560,22 +575,49 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         }
     }
 
-    fn tell(&mut self, event: PhoneEvent) {
+    fn tell(&mut self, mut event: PhoneEvent) {
         let ended = matches!(event.kind, EventKind::Ended { .. });
-        if let (EventKind::Answered { .. }, Some(call)) = (&event.kind, &event.call) {
+        let call = event.call.clone();
+        if let (EventKind::Answered { .. }, Some(call)) = (&event.kind, &call) {
             self.sounds.answered(call.key);
         }
-        if let Some(call) = &event.call {
+        if let Some(call) = &call {
             if ended {
                 self.sounds.ended(call.key);
                 self.calls.remove(&call.key);
+                if let Err(error) = self.booth.ended(call.key) {
+                    self.trouble(Some(call.key), error.to_string());
+                }
             } else {
                 self.calls.insert(call.key, call.clone());
             }
         }
+        if let (EventKind::Stats(figures), Some(call)) = (&mut event.kind, &call) {
+            self.booth.measure(call.key, figures);
+            if let Some(error) = self.booth.poll_error(call.key) {
+                self.trouble(Some(call.key), error.to_string());
+            }
+        }
+        let answered = matches!(event.kind, EventKind::Answered { .. });
         (self.events)(DriverEvent::Phone(event));
+        if let (true, Some(call)) = (answered, call) {
+            self.record(call);
+        }
         if ended && self.once {
             self.shut_down(Instant::now());
+        }
+    }
+
+    /// An answered call is recorded, if that is asked for, and the user is told.
+    fn record(&mut self, call: CallRef) {
+        match self.booth.answered(call.key) {
+            Some(Ok(file)) => (self.events)(DriverEvent::Phone(PhoneEvent {
+                at: Instant::now(),
+                call: Some(call),
+                kind: EventKind::Recording { file },
+            })),
+            Some(Err(error)) => self.trouble(Some(call.key), error.to_string()),
+            None => {}
         }
     }
 
@@ -620,6 +662,9 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
 
     /// Completes files and lets connections write what they were given.
     async fn finish(mut self) {
+        for error in self.booth.close_all() {
+            self.trouble(None, error.to_string());
+        }
         for error in self.sounds.close_all() {
             self.trouble(None, error.to_string());
         }

@@ -10,12 +10,14 @@ use ringtrue_media::audio::{
     AudioError, AudioInput, AudioOutput, Bell, DeviceChange, NullSink, OnChange, Silence, Sink,
     Source,
 };
+use ringtrue_media::processing::VoiceProcessor;
 use tokio::sync::{Notify, mpsc};
 
-use super::Incident;
 use super::error::DriverError;
 use super::gain::Gain;
 use super::pace::Pace;
+use super::voice::VoiceChoice;
+use super::{Incident, booth};
 use crate::{CallKey, Frame};
 
 /// Where the sound of calls comes from and goes to.
@@ -30,6 +32,10 @@ pub struct Sound {
     pub mic_gain: Gain,
     /// By how much the speaker is made louder.
     pub speaker_gain: Gain,
+    /// Where calls are recorded to, numbered like the output.
+    pub record: Option<PathBuf>,
+    /// What is done to the microphone's sound.
+    pub voice: VoiceChoice,
 }
 
 /// Source and sink of a call, once they are open.
@@ -55,6 +61,7 @@ pub(super) struct Sounds {
 struct CallSound {
     source: Box<dyn Source>,
     sink: Box<dyn Sink>,
+    voice: VoiceProcessor,
     captured: Pace,
     played: Pace,
     /// The peer hears silence instead of the microphone.
@@ -94,7 +101,9 @@ impl Sounds {
         self.count += 1;
         let input = self.config.input.clone();
         let output = numbered(&self.config.output, self.count);
+        let processing = self.config.voice.processing(&input, &output);
         let silence = CallSound {
+            voice: VoiceProcessor::new(processing),
             source: Box::new(Silence),
             sink: Box::new(NullSink),
             captured: Pace::new(now),
@@ -160,6 +169,7 @@ impl Sounds {
         };
         sound.answered_speaker = true;
         sound.sink.stretch(pace);
+        sound.voice.play(frame);
         sound.sink.write(frame).inspect_err(|_| {
             // Told once; the call goes on unheard here.
             sound.sink = Box::new(NullSink);
@@ -222,6 +232,7 @@ impl Sounds {
             && !sound.answered_speaker
             && sound.sink.wants_frame().is_some()
         {
+            sound.voice.play(&[0; FRAME]);
             let _ = sound.sink.write(&[0; FRAME]);
         }
     }
@@ -238,6 +249,7 @@ impl Sounds {
             let mut frame = Box::new([0; FRAME]);
             if self.answered.contains(call) || !hold_files {
                 sound.source.read(&mut frame);
+                sound.voice.capture(&mut frame);
             }
             self.config.mic_gain.apply(&mut frame);
             if sound.muted {
@@ -271,17 +283,13 @@ fn release(source: Box<dyn Source>, sink: Box<dyn Sink>) {
 /// The output of the `count`th call: files are numbered from the second on.
 fn numbered(output: &AudioOutput, count: usize) -> AudioOutput {
     match output {
-        AudioOutput::Wav(path) if count > 1 => {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let extension = path.extension().unwrap_or_default().to_string_lossy();
-            AudioOutput::Wav(path.with_file_name(format!("{stem}-{count}.{extension}")))
-        }
+        AudioOutput::Wav(path) => AudioOutput::Wav(booth::numbered(path, count)),
         other => other.clone(),
     }
 }
 
 /// Whether a file can be written, without touching what an earlier call left in it.
-fn check_writable(path: &Path) -> Result<(), AudioError> {
+pub(super) fn check_writable(path: &Path) -> Result<(), AudioError> {
     let existed = path.exists();
     let opened = std::fs::OpenOptions::new()
         .append(true)
@@ -312,6 +320,8 @@ mod tests {
             output,
             mic_gain: Gain::NONE,
             speaker_gain: Gain::NONE,
+            record: None,
+            voice: VoiceChoice::default(),
         }
     }
 

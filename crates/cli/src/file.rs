@@ -79,6 +79,10 @@ pub struct Section {
     pub mic_gain: Option<Decibels>,
     /// By how much the speaker is made louder.
     pub speaker_gain: Option<Decibels>,
+    /// Whose tones are heard.
+    pub tones: Option<ToneRegion>,
+    /// What an incoming call rings with.
+    pub ring_tone: Option<String>,
     /// Where calls are recorded to.
     pub record: Option<PathBuf>,
     /// Whether echo is cancelled.
@@ -159,6 +163,9 @@ text_value!(
 CodecName(ringtrue_media::Codec), |text| {
     text.parse().map_err(|error: ringtrue_media::UnknownCodec| error.to_string())
 });
+text_value!(
+    /// The name of a region.
+    ToneRegion(&'static ringtrue_media::audio::Region), crate::voice::parse_region);
 text_value!(
     /// How calls are answered.
     Answer(ringtrue_phone::settings::AnswerWhen), parse_answer);
@@ -353,6 +360,8 @@ impl Section {
             ptime: self.ptime.or(other.ptime),
             mic_gain: self.mic_gain.or(other.mic_gain),
             speaker_gain: self.speaker_gain.or(other.speaker_gain),
+            tones: self.tones.or(other.tones),
+            ring_tone: self.ring_tone.or(other.ring_tone),
             record: self.record.or(other.record),
             echo_cancellation: self.echo_cancellation.or(other.echo_cancellation),
             noise_suppression: self.noise_suppression.or(other.noise_suppression),
@@ -443,6 +452,8 @@ mod tests {
             all.srtp.is_some(),
             all.audio_in.is_some(),
             all.audio_out.is_some(),
+            all.tones.is_some(),
+            all.ring_tone.is_some(),
             all.record.is_some(),
             all.echo_cancellation.is_some(),
             all.noise_suppression.is_some(),
@@ -450,7 +461,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 33]);
+        assert_eq!(everything, [true; 35]);
     }
 
     #[test]

@@ -383,6 +383,7 @@ fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
         output,
         mic_gain: gain(args.mic_gain, section.mic_gain),
         speaker_gain: gain(args.speaker_gain, section.speaker_gain),
+        tones: voice::tones(&args.voice, section),
         record: args.voice.record.clone().or_else(|| section.record.clone()),
         voice,
     })

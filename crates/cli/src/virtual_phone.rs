@@ -217,6 +217,7 @@ impl VirtualPhone {
                 }
             }
             Output::OpenSound { call } => self.microphone = Some((call, now)),
+            Output::Alert { .. } => {}
             Output::CloseSound { .. } => self.microphone = None,
             Output::Play { frame, .. } => self.played.push(Played { at: now, frame }),
             Output::Event(event) => self.events.push(event),

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use ringtrue_phone::driver::{Switch, VoiceChoice};
+use ringtrue_media::audio::{REGIONS, Region};
+use ringtrue_phone::driver::{RingTone, Switch, ToneChoice, VoiceChoice};
 use serde::Deserialize;
 
 use crate::file::Section;
@@ -35,6 +36,13 @@ pub struct VoiceArgs {
     /// auto]
     #[arg(long, value_name = "WHEN")]
     pub auto_gain: Option<Chosen>,
+    /// Whose ring-back, busy and congestion tones are heard: eu, us, uk, de, fr, it, es, nl, be,
+    /// ch, at, se, no, au, nz, jp, cn, in or br [default: eu]
+    #[arg(long, value_name = "REGION", value_parser = parse_region)]
+    pub tones: Option<&'static Region>,
+    /// What an incoming call rings with: default, none or a WAV file
+    #[arg(long, value_name = "default|none|FILE.wav")]
+    pub ring_tone: Option<String>,
     /// Record calls, this side on the left channel and the other on the right; of several calls,
     /// the second goes to FILE-2, and so on
     #[arg(long, value_name = "FILE.wav|FILE.ogg")]
@@ -45,6 +53,29 @@ pub struct VoiceArgs {
         conflicts_with_all = ["echo_cancellation", "noise_suppression", "auto_gain"]
     )]
     pub no_processing: bool,
+}
+
+/// The region of this name.
+pub fn parse_region(text: &str) -> Result<&'static Region, String> {
+    Region::find(text).ok_or_else(|| {
+        let names: Vec<&str> = REGIONS.iter().map(|region| region.name).collect();
+        format!("the regions are {}", names.join(", "))
+    })
+}
+
+/// The tones: the command line's, then those of the settings.
+pub fn tones(args: &VoiceArgs, section: &Section) -> ToneChoice {
+    let unsaid = ToneChoice::default();
+    let set = section.tones.as_ref().map(|region| region.0);
+    let ring = args.ring_tone.as_deref().or(section.ring_tone.as_deref());
+    ToneChoice {
+        region: args.tones.or(set).unwrap_or(unsaid.region),
+        ring: match ring {
+            None | Some("default") => RingTone::Chimes,
+            Some("none") => RingTone::Silent,
+            Some(path) => RingTone::Wav(path.into()),
+        },
+    }
 }
 
 /// What the command line says, then the settings.

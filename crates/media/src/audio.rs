@@ -3,6 +3,7 @@
 mod bell;
 mod change;
 mod meter;
+mod progress;
 mod rate;
 mod recording;
 #[cfg(feature = "sound")]
@@ -17,6 +18,7 @@ use crate::FRAME;
 pub use self::bell::Bell;
 pub use self::change::{ChangeReason, DeviceChange, OnChange};
 pub use self::meter::{Loudness, Meter};
+pub use self::progress::{Progress, ProgressTone, REGIONS, RING_TONE, Region};
 pub use self::recording::{Recorder, is_recordable};
 #[cfg(feature = "sound")]
 pub use self::sound::{CaptureDevice, PlaybackDevice};

@@ -142,6 +142,11 @@ pub enum Output {
         /// What is asked for.
         kind: RecordKind,
     },
+    /// Ring: alert the user to a call. It costs the call's `Ring`, as the 180 does.
+    Alert {
+        /// The call.
+        call: CallKey,
+    },
     /// Open microphone and speaker for a call: from now on call
     /// [`Phone::handle_captured`](crate::Phone::handle_captured) for every 10 ms that the
     /// microphone gives, and [`Phone::handle_playback`](crate::Phone::handle_playback) whenever the

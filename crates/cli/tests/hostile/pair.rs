@@ -314,6 +314,7 @@ impl Pair {
                 self.phones[side].handle_resolved(self.now, query, unknown);
             }
             Output::OpenSound { call } => drop(account.sound.insert(call)),
+            Output::Alert { .. } => {}
             Output::CloseSound { call } => drop(account.sound.remove(&call)),
             Output::Play { .. } => {}
             Output::Event(event) => {

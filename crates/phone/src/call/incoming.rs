@@ -17,7 +17,7 @@ use super::secured::{EarlyDtls, keys_of};
 use super::talking::Talking;
 use super::terms::Terms;
 use super::trickle::Trickling;
-use super::{Call, End, Stage, open_sound};
+use super::{Call, End, Stage, alert_user, open_sound};
 use crate::desk::Desk;
 use crate::event::{CallRole, EndReason, EndedBy, EventKind, Outcome, PathFailure};
 use crate::gathering::{Gathering, Warm};
@@ -437,6 +437,7 @@ impl Call {
             verified: ring.verified(),
         };
         self.tell(desk, now, ringing);
+        desk.out(alert_user(self.key, &ring));
         desk.out(open_sound(self.key, &ring));
         self.stage = Stage::Alerting(Box::new(Alerting {
             ring,

@@ -621,6 +621,11 @@ fn path_failure(reason: ringtrue_ice::FailureReason) -> PathFailure {
     }
 }
 
+/// Rings, which costs a `Ring`. There is no other way to it.
+fn alert_user(call: CallKey, _ring: &Ring) -> Output {
+    Output::Alert { call }
+}
+
 /// Opens microphone and speaker, which costs a `Ring`. There is no other way to it.
 fn open_sound(call: CallKey, _ring: &Ring) -> Output {
     Output::OpenSound { call }

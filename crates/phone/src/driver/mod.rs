@@ -18,6 +18,7 @@ mod ports;
 mod sockets;
 mod sound;
 mod tls;
+mod tones;
 mod voice;
 mod watch;
 
@@ -36,6 +37,7 @@ pub use error::DriverError;
 pub use gain::Gain;
 pub use sound::Sound;
 pub use tls::{CaError, TlsIdentity};
+pub use tones::{RingTone, ToneChoice};
 pub use voice::{Switch, VoiceChoice};
 
 use crate::{
@@ -49,6 +51,7 @@ use ports::{Mapped, Ports};
 use sockets::{Received, Sockets};
 use sound::{Opened, Sounds};
 use tls::Tls;
+use tones::Tones;
 use watch::AddressWatch;
 
 /// How long a phone that shuts down may still wait for answers to its last requests.
@@ -238,6 +241,7 @@ struct Driver<E> {
     /// The calls that were told of, as they were named last.
     calls: BTreeMap<CallKey, CallRef>,
     booth: Booth,
+    tones: Tones,
     names: Names,
     ports: Ports,
     inbox: mpsc::Sender<Incident>,
@@ -271,6 +275,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
         let secure = settings.tls_sockets.clone();
         Sounds::check(&config.sound)?;
         booth::check(config.sound.record.as_deref())?;
+        Tones::check(&config.sound.tones)?;
         let mut seed = [0; 32];
         SysRng
             .try_fill_bytes(&mut seed)
@@ -320,6 +325,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             sockets,
             connections,
             booth: Booth::new(config.sound.record.clone()),
+            tones: Tones::new(config.sound.tones.clone(), config.sound.output.clone()),
             sounds: Sounds::new(config.sound, inbox.clone()),
             calls: BTreeMap::new(),
             names: Names::new(&config.dns, &named),
@@ -537,6 +543,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             } => self.connections.write_packet(connection, payload),
             Output::Close { connection } => self.connections.close(connection),
             Output::Resolve { query, name, kind } => self.resolve(query, name, kind),
+            Output::Alert { call } => self.tones.alert(call),
             Output::OpenSound { call } => self.sounds.open(Instant::now(), call),
             Output::Play {
                 call,
@@ -597,6 +604,9 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             if let Some(error) = self.booth.poll_error(call.key) {
                 self.trouble(Some(call.key), error.to_string());
             }
+        }
+        if let Some(call) = &call {
+            self.tones.follow(Instant::now(), call.key, &event.kind);
         }
         let answered = matches!(event.kind, EventKind::Answered { .. });
         (self.events)(DriverEvent::Phone(event));
@@ -669,6 +679,9 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             self.trouble(None, error.to_string());
         }
         let in_order = self.end != End::Now;
+        if let (true, Some(until)) = (in_order, self.tones.failed_until()) {
+            tokio::time::sleep_until(until.into()).await;
+        }
         let connections = async {
             if in_order {
                 self.connections.finish().await;

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use super::error::DriverError;
 use super::gain::Gain;
 use super::pace::Pace;
+use super::tones::ToneChoice;
 use super::voice::VoiceChoice;
 use super::{Incident, booth};
 use crate::{CallKey, Frame};
@@ -32,6 +33,8 @@ pub struct Sound {
     pub mic_gain: Gain,
     /// By how much the speaker is made louder.
     pub speaker_gain: Gain,
+    /// The tones that the user hears, on a sound device.
+    pub tones: ToneChoice,
     /// Where calls are recorded to, numbered like the output.
     pub record: Option<PathBuf>,
     /// What is done to the microphone's sound.
@@ -321,6 +324,7 @@ mod tests {
             mic_gain: Gain::NONE,
             speaker_gain: Gain::NONE,
             record: None,
+            tones: ToneChoice::default(),
             voice: VoiceChoice::default(),
         }
     }

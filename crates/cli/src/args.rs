@@ -27,6 +27,8 @@ Examples:
       --turn turn:turn.example.org --turn turns:turn.example.org:443
   ringtrue call sip:bob@example.org --srtp required
 
+During a call, a line of 0-9, *, #, A-D on the terminal is sent as keys, and h hangs up.
+
 Exit status:
   0    the call took place and ended in order (listen: also on SIGINT or SIGTERM)
   1    something unexpected

@@ -69,6 +69,10 @@ pub struct Section {
     pub codecs: Option<Vec<CodecName>>,
     /// Whether sound is encrypted.
     pub srtp: Option<Srtp>,
+    /// How much work the Opus encoder does.
+    pub opus_complexity: Option<Complexity>,
+    /// Whether Opus packets are all of one size.
+    pub opus_cbr: Option<bool>,
     /// What the peer hears.
     pub audio_in: Option<String>,
     /// Where the peer is heard.
@@ -95,6 +99,22 @@ pub struct Section {
     pub answer: Option<Answer>,
     /// How many calls at a time.
     pub max_calls: Option<u16>,
+}
+
+/// `opus-complexity = …`, 0 to 10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u8")]
+pub struct Complexity(pub u8);
+
+impl TryFrom<u8> for Complexity {
+    type Error = &'static str;
+
+    fn try_from(complexity: u8) -> Result<Self, Self::Error> {
+        match complexity {
+            0..=10 => Ok(Self(complexity)),
+            _ => Err("opus-complexity is 0 to 10"),
+        }
+    }
 }
 
 /// `ice = …`
@@ -355,6 +375,8 @@ impl Section {
             updated_offer: self.updated_offer.or(other.updated_offer),
             codecs: self.codecs.or(other.codecs),
             srtp: self.srtp.or(other.srtp),
+            opus_complexity: self.opus_complexity.or(other.opus_complexity),
+            opus_cbr: self.opus_cbr.or(other.opus_cbr),
             audio_in: self.audio_in.or(other.audio_in),
             audio_out: self.audio_out.or(other.audio_out),
             ptime: self.ptime.or(other.ptime),
@@ -450,6 +472,8 @@ mod tests {
             all.updated_offer.is_some(),
             all.codecs.is_some(),
             all.srtp.is_some(),
+            all.opus_complexity.is_some(),
+            all.opus_cbr.is_some(),
             all.audio_in.is_some(),
             all.audio_out.is_some(),
             all.tones.is_some(),
@@ -461,7 +485,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 35]);
+        assert_eq!(everything, [true; 37]);
     }
 
     #[test]
@@ -490,6 +514,7 @@ mod tests {
             "stun = [\"a b\"]",
             "codecs = [\"mp3\"]",
             "srtp = \"on\"",
+            "opus-complexity = 11",
             "bind = [\"eth0\"]",
             "dns = [\"dns.example.org\"]",
             "dns = [\"192.0.2.53:0\"]",

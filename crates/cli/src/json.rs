@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use ringtrue_media::Codec;
 use ringtrue_media::audio::{ChangeReason, DeviceKind};
 use ringtrue_phone::driver::DriverEvent;
 use ringtrue_phone::event::{CallRole, MediaDirection, MediaFigures, PathReport};
@@ -154,6 +155,20 @@ struct Figures {
     tx_peak_db: Option<f64>,
     rx_level_db: Option<f64>,
     rx_peak_db: Option<f64>,
+    codec: Option<&'static str>,
+    tx_bitrate: Option<u64>,
+    rx_bitrate: Option<u64>,
+    late: u64,
+    duplicates: u64,
+    recovered: u64,
+    concealed_ms: u64,
+    burst_packets: Option<f64>,
+    buffer_ms: Option<f64>,
+    target_ms: Option<f64>,
+    remote_lost: Option<u64>,
+    remote_jitter_ms: Option<f64>,
+    mos: Option<f64>,
+    remote_mos: Option<f64>,
 }
 
 impl From<MediaFigures> for Figures {
@@ -170,6 +185,20 @@ impl From<MediaFigures> for Figures {
             tx_peak_db: figures.tx_peak_db.map(to_the_tenth),
             rx_level_db: figures.rx_level_db.map(to_the_tenth),
             rx_peak_db: figures.rx_peak_db.map(to_the_tenth),
+            codec: figures.codec.map(Codec::name),
+            tx_bitrate: figures.tx_bitrate.map(|bits| bits.round() as u64),
+            rx_bitrate: figures.rx_bitrate.map(|bits| bits.round() as u64),
+            late: figures.late,
+            duplicates: figures.duplicates,
+            recovered: figures.recovered,
+            concealed_ms: figures.concealed_ms,
+            burst_packets: figures.burst_packets.map(to_the_microsecond),
+            buffer_ms: figures.buffer_ms.map(to_the_microsecond),
+            target_ms: figures.target_ms.map(to_the_microsecond),
+            remote_lost: figures.remote_lost,
+            remote_jitter_ms: figures.remote_jitter_ms.map(to_the_microsecond),
+            mos: figures.mos.map(to_the_microsecond),
+            remote_mos: figures.remote_mos.map(to_the_microsecond),
         }
     }
 }
@@ -304,7 +333,7 @@ fn describe(kind: &EventKind) -> Option<(&'static str, Fields<'_>)> {
             ("media", Fields::Media { direction })
         }
         EventKind::Stats(figures) => {
-            let figures = (*figures).into();
+            let figures = (**figures).into();
             ("stats", Fields::Stats { figures })
         }
         EventKind::Recording { file } => {
@@ -377,7 +406,7 @@ fn describe_call(kind: &EventKind) -> Option<(&'static str, Fields<'_>)> {
                 status: *status,
                 by: by.as_str(),
                 seconds: seconds(*connected),
-                figures: (*figures).into(),
+                figures: (**figures).into(),
                 words: words.as_deref(),
             };
             ("ended", fields)

@@ -15,6 +15,9 @@ use crate::exit::Status;
 use crate::printer::Printer;
 use crate::{json, story};
 
+/// Digits that are taken from one line.
+const MOST_DIGITS: usize = 32;
+
 /// Runs a phone to its end.
 pub fn run(config: DriverConfig, json: bool, clock: Clock) -> Status {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -223,7 +226,7 @@ impl<'a> Session<'a> {
     }
 
     /// A line from the keyboard: an answer while it rings, else `h` to hang up, `m` to turn the
-    /// microphone off or on, and `p FILE.wav` to play a file into the call.
+    /// microphone off or on, `p FILE.wav` to play a file into the call, or digits to send.
     fn handle_line(&mut self, line: &str) {
         let typed = line.trim();
         let line = typed.to_ascii_lowercase();
@@ -250,6 +253,11 @@ impl<'a> Session<'a> {
                     (play, Some(call)) if play.starts_with("p ") => {
                         let path = typed.get(2..).unwrap_or_default().trim();
                         self.order(Command::Play(call, path.into()));
+                    }
+                    (keys, Some(call)) if keys.chars().all(is_key) => {
+                        for digit in keys.chars().take(MOST_DIGITS) {
+                            self.order(Command::SendDigit(call, digit));
+                        }
                     }
                     _ => {}
                 }
@@ -283,6 +291,11 @@ impl<'a> Session<'a> {
             tracing::warn!(%error, "a command was lost");
         }
     }
+}
+
+/// A key of a telephone, in small letters.
+fn is_key(key: char) -> bool {
+    matches!(key, '0'..='9' | '*' | '#' | 'a'..='d')
 }
 
 fn is_stats(event: &DriverEvent) -> bool {

@@ -232,6 +232,10 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
             .srtp
             .or(section.srtp.as_ref().map(|srtp| srtp.0))
             .unwrap_or(unsaid.srtp),
+        opus_complexity: section
+            .opus_complexity
+            .map_or(unsaid.opus_complexity, |complexity| complexity.0),
+        opus_cbr: section.opus_cbr.unwrap_or(unsaid.opus_cbr),
         duration: args.duration,
         ..unsaid
     })

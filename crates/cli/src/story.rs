@@ -253,6 +253,13 @@ fn numbers(figures: &MediaFigures) -> String {
             text += &format!(", {count} {what}");
         }
     }
+    // Mean opinion scores; 4.4 is the best that the scale has.
+    if let Some(mos) = figures.mos {
+        text += &format!(", quality about {mos:.1} of 4.4 here");
+        if let Some(remote) = figures.remote_mos {
+            text += &format!(" and {remote:.1} there");
+        }
+    }
     text
 }
 
@@ -310,21 +317,22 @@ mod tests {
             status: Some(200),
             by: EndedBy::Remote,
             connected: Duration::from_millis(5040),
-            figures: MediaFigures {
+            figures: Box::new(MediaFigures {
                 tx_packets: 252,
                 rx_packets: 250,
                 lost: 0,
                 jitter_ms: Some(0.42),
-                rtt_ms: None,
+                mos: Some(4.38),
+                remote_mos: Some(3.04),
                 ..MediaFigures::default()
-            },
+            }),
             outcome: ringtrue_phone::event::Outcome::Completed,
             words: None,
         });
         assert_eq!(
             text,
             "The call is over: the other side hung up. 5.0 s, 252 packets sent, 250 received, \
-             0 lost, jitter 0.4 ms."
+             0 lost, jitter 0.4 ms, quality about 4.4 of 4.4 here and 3.0 there."
         );
     }
 
@@ -335,7 +343,7 @@ mod tests {
             status: Some(480),
             by: EndedBy::Remote,
             connected: Duration::ZERO,
-            figures: MediaFigures::default(),
+            figures: Box::default(),
             outcome: ringtrue_phone::event::Outcome::NoMediaPath,
             words: Some("no media path, 4 pairs tried".to_owned()),
         });

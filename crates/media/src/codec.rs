@@ -123,6 +123,30 @@ impl std::str::FromStr for Codec {
 #[error("unknown codec \"{0}\": known are opus, g722, pcmu and pcma")]
 pub struct UnknownCodec(pub String);
 
+/// How Opus is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpusSettings {
+    /// How much work the encoder does, 0 to 10.
+    pub complexity: u8,
+    /// Packets are all of one size, so that their sizes say nothing about what is said (RFC 6562).
+    pub cbr: bool,
+    /// The most bits a second that the peer takes (`maxaveragebitrate` of RFC 7587).
+    pub max_bitrate: Option<u32>,
+    /// The highest sampling rate that the peer can play, in hertz (`maxplaybackrate`).
+    pub max_playback_rate: Option<u32>,
+}
+
+impl Default for OpusSettings {
+    fn default() -> OpusSettings {
+        OpusSettings {
+            complexity: opus::COMPLEXITY,
+            cbr: false,
+            max_bitrate: None,
+            max_playback_rate: None,
+        }
+    }
+}
+
 /// The encoder of a stream.
 #[derive(Debug)]
 pub(crate) enum Encoder {
@@ -139,6 +163,14 @@ impl Encoder {
             Codec::Pcmu => Encoder::G711(Box::new(G711Encoder::new(Law::Mu))),
             Codec::Pcma => Encoder::G711(Box::new(G711Encoder::new(Law::A))),
         })
+    }
+
+    /// The same from now on, as far as it is Opus.
+    pub(crate) fn configure(&mut self, settings: &OpusSettings) -> Result<(), ::opus::Error> {
+        match self {
+            Encoder::Opus(encoder) => encoder.configure(settings),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
     }
 
     /// A packet of this sound: 10, 20, 40 or 60 ms.

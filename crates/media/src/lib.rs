@@ -50,6 +50,7 @@ pub mod codec;
 pub mod jitter;
 mod playout;
 pub mod processing;
+mod quality;
 mod reception;
 pub mod redundancy;
 mod resample;
@@ -60,7 +61,7 @@ mod stretch;
 mod telephone_event;
 pub mod tone;
 
-pub use codec::{Codec, UnknownCodec};
+pub use codec::{Codec, OpusSettings, UnknownCodec};
 pub use stream::{
     Channel, CircuitBreaker, MediaEvent, MediaStream, MediaTransmit, PTIMES, StreamConfig,
     StreamError, StreamStats,

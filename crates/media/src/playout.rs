@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::codec::{self, Codec, Decoder, Next};
 use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Settings, Step};
+use crate::quality::Losses;
 use crate::stretch;
 use crate::{FRAME, FRAME_TIME};
 
@@ -37,6 +38,9 @@ pub(crate) struct Counters {
     pub(crate) recovered: u64,
     pub(crate) late: u64,
     pub(crate) duplicates: u64,
+    /// How much sound was made up.
+    pub(crate) made_up: Duration,
+    pub(crate) losses: Losses,
 }
 
 /// Plays one source.
@@ -221,6 +225,7 @@ impl Playout {
     /// A packet of this duration was played or lost. When some are lost, a codec whose gaps can be
     /// bridged gets what comes after them in time, for the price of a packet's delay or two.
     fn look_ahead(&mut self, duration: u32, lost: bool) {
+        self.counters.losses.note(lost);
         self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_MEMORY;
         if !self.bridges {
             return;
@@ -279,6 +284,8 @@ impl Playout {
             self.counters.recovered += 1;
         } else if lost && !gone {
             self.counters.concealed += 1;
+            let ticks = Duration::from_secs(u64::from(duration));
+            self.counters.made_up += ticks / self.clock_rate;
             // libopus would go on with a tone for seconds.
             let loudness = LONGEST_CONCEALMENT.saturating_sub(self.gap).min(FADING);
             for sample in self.sound.iter_mut().skip(before) {

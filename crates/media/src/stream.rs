@@ -11,10 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::quality;
 use crate::reception::Block;
 use crate::redundancy::Redundancy;
 use crate::rtcp::{self, Report};
-use crate::{Codec, FRAME};
+use crate::{Codec, FRAME, OpusSettings};
 
 use self::congestion::{Congestion, Heard, Sent};
 use self::incoming::{Incoming, Received};
@@ -39,6 +40,8 @@ pub struct StreamConfig {
     pub ptime: Duration,
     /// Redundancy beside Opus (RFC 2198), if it was agreed.
     pub redundancy: Redundancy,
+    /// How Opus is sent.
+    pub opus: OpusSettings,
 }
 
 impl StreamConfig {
@@ -54,6 +57,7 @@ impl StreamConfig {
             send_fec: true,
             ptime: PTIME,
             redundancy: Redundancy::default(),
+            opus: OpusSettings::default(),
         }
     }
 
@@ -156,12 +160,22 @@ pub struct StreamStats {
     pub target_ms: Option<f64>,
     /// Packets' worth of sound (as long as the last packet was), rounded up, that had to be made up in place of missing sound.
     pub concealed: u64,
+    /// How much sound that was, in milliseconds.
+    pub concealed_ms: u64,
+    /// How many packets in a row were missing when they were to be played, in the mean; `None`
+    /// without a loss.
+    pub burst_packets: Option<f64>,
     /// Lost packets that Opus' in-band FEC brought back.
     pub recovered: u64,
     /// Packets that the peer says it lost of ours.
     pub remote_lost: Option<u64>,
     /// The jitter that the peer measured of ours, in milliseconds.
     pub remote_jitter_ms: Option<f64>,
+    /// The mean opinion score of what is heard here, 1 to 4.41, estimated by the E-model (ITU-T
+    /// G.107) from losses, bursts and delay; `None` before anything was played.
+    pub mos: Option<f64>,
+    /// The same of what the peer hears, from what it reports; `None` before it reports.
+    pub remote_mos: Option<f64>,
 }
 
 /// How much sound a packet holds when nothing else is agreed (RFC 3551 section 4.2).
@@ -241,7 +255,7 @@ impl MediaStream {
         config.check()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let begin = [rng.next_u32(), rng.next_u32(), rng.next_u32()];
-        let outgoing = Outgoing::new(
+        let mut outgoing = Outgoing::new(
             config.send,
             config.send_fec,
             config.ptime,
@@ -249,6 +263,10 @@ impl MediaStream {
             begin,
         )
         .map_err(|error| StreamError::Opus(error.to_string()))?;
+        outgoing.set_telephone_event(config.telephone_event);
+        outgoing
+            .configure(&config.opus)
+            .map_err(|error| StreamError::Opus(error.to_string()))?;
         Ok(MediaStream {
             began: now,
             wall,
@@ -295,6 +313,13 @@ impl MediaStream {
             self.transmit(Channel::Rtp, payload);
             self.expect_first_report(now);
         }
+    }
+
+    /// Presses a key, `0`–`9`, `*`, `#` or `A`–`D`, for 100 ms of captured sound, in whose place the
+    /// peer is told of it (RFC 4733); after those that were pressed before. `false` if it is no key, if
+    /// no telephone-event was agreed, or if 32 wait.
+    pub fn press_key(&mut self, key: char) -> bool {
+        !self.closed && self.outgoing.press(key)
     }
 
     /// A datagram that came by the RTP path. RTCP among it (RFC 5761) is recognised. The owner
@@ -485,12 +510,36 @@ impl MediaStream {
             buffer_ms: playout.and_then(|playout| playout.delay()).map(ms),
             target_ms: playout.and_then(|playout| playout.target()).map(ms),
             concealed: counters.concealed,
+            concealed_ms: u64::try_from(counters.made_up.as_millis()).unwrap_or(u64::MAX),
+            burst_packets: counters.losses.burst(),
             recovered: counters.recovered,
             remote_lost: self.heard.map(|block| u64::from(block.cumulative_lost)),
             remote_jitter_ms: self
                 .heard
                 .map(|block| f64::from(block.jitter) * 1e3 / clock_rate),
+            mos: counters.losses.share().map(|share| {
+                let delay = playout.and_then(|playout| playout.delay()).map_or(0.0, ms);
+                quality::opinion(share, counters.losses.burst(), self.path_ms() + delay)
+            }),
+            remote_mos: self.remote_mos(),
         }
+    }
+
+    /// From mouth to ear, but for the jitter buffer: the way, and the packet's own length.
+    fn path_ms(&self) -> f64 {
+        self.round_trip_ms.unwrap_or(0.0) / 2.0 + self.config.ptime.as_secs_f64() * 1e3
+    }
+
+    /// What the peer's last report says about how it hears us; how its losses are distributed, it
+    /// does not say.
+    fn remote_mos(&self) -> Option<f64> {
+        let sent = self.outgoing.packets;
+        let heard = self.heard.filter(|_| sent > 0)?;
+        // Duplicates can bring the count below zero, in 24 bits.
+        let lost = heard.cumulative_lost;
+        let lost = if lost < 1 << 23 { f64::from(lost) } else { 0.0 };
+        let share = (lost / sent as f64).min(1.0);
+        Some(quality::opinion(share, None, self.path_ms()))
     }
 
     /// Ends the stream: queues a last report with RTCP BYE. Nothing is sent afterwards.

@@ -1,4 +1,6 @@
-//! Reception of telephone events (RFC 4733): the keys that the peer presses.
+//! Telephone events (RFC 4733): the keys that the peer presses, and those that are pressed here.
+
+use std::collections::VecDeque;
 
 /// The keys of events 0 to 15 (RFC 4733 section 3.2).
 const KEYS: [char; 16] = [
@@ -61,6 +63,100 @@ impl KeyReceiver {
     }
 }
 
+/// Presses that wait for their turn.
+const WAITING: usize = 32;
+/// A press and the rest after it last this share of a second: 100 and 60 ms.
+const PRESS: u32 = 10;
+const REST: u32 = 16;
+/// How often the end of a press is told (RFC 4733 section 2.5.1.4).
+const ENDS: u8 = 3;
+/// The loudness that a key has for a peer that plays it: -10 dBm0.
+const VOLUME: u8 = 10;
+
+/// Tells the peer of the keys that are pressed here.
+#[derive(Debug, Default)]
+pub(crate) struct KeySender {
+    waiting: VecDeque<u8>,
+    press: Option<Press>,
+    /// Ticks until the next press.
+    rest: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Press {
+    code: u8,
+    timestamp: u32,
+    duration: u32,
+    ends: u8,
+}
+
+/// What a packet about a key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyPacket {
+    /// That of the press, in all of its packets.
+    pub(crate) timestamp: u32,
+    /// The press begins.
+    pub(crate) marker: bool,
+    pub(crate) payload: [u8; 4],
+}
+
+impl KeySender {
+    /// The key is pressed as soon as those before it were. `false`: there is no such key, or too
+    /// many wait.
+    pub(crate) fn press(&mut self, key: char) -> bool {
+        let key = key.to_ascii_uppercase();
+        let Some(code) = KEYS.iter().position(|known| *known == key) else {
+            return false;
+        };
+        let room = self.waiting.len() < WAITING;
+        if room {
+            self.waiting.push_back(code as u8);
+        }
+        room
+    }
+
+    /// What to send in place of the sound of these `ticks`, which begins at `timestamp`, if a key
+    /// is pressed then.
+    pub(crate) fn step(
+        &mut self,
+        timestamp: u32,
+        ticks: u32,
+        clock_rate: u32,
+    ) -> Option<KeyPacket> {
+        if self.press.is_none() {
+            self.rest = self.rest.saturating_sub(ticks);
+        }
+        if self.press.is_none() && self.rest == 0 {
+            self.press = self.waiting.pop_front().map(|code| Press {
+                code,
+                timestamp,
+                duration: 0,
+                ends: 0,
+            });
+        }
+        let press = self.press.as_mut()?;
+        let marker = press.duration == 0;
+        if press.ends == 0 {
+            press.duration = press.duration.saturating_add(ticks);
+            press.ends = u8::from(press.duration >= clock_rate / PRESS);
+        } else {
+            press.ends += 1;
+        }
+        let [high, low] = (press.duration.min(0xffff) as u16).to_be_bytes();
+        let end = if press.ends > 0 { 0x80 } else { 0 };
+        let packet = KeyPacket {
+            timestamp: press.timestamp,
+            marker,
+            payload: [press.code, end | VOLUME, high, low],
+        };
+        if press.ends == ENDS {
+            self.press = None;
+            self.rest = clock_rate / REST;
+        }
+        Some(packet)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +198,39 @@ mod tests {
         assert_eq!(keys.received(true, 0, &[]), None);
         assert_eq!(keys.received(true, 0, &[1, 2, 3]), None);
         assert_eq!(keys.received(true, 0, &[16, 10, 0, 160]), None);
+    }
+
+    #[test]
+    fn a_press_is_told_as_it_grows_and_its_end_three_times() {
+        let mut keys = KeySender::default();
+        assert!(keys.press('#') && keys.press('a') && !keys.press('x'));
+        let mut sent = Vec::new();
+        for n in 0..25u32 {
+            sent.push(keys.step(5_000 + n * 160, 160, 8_000));
+        }
+        let first: Vec<KeyPacket> = sent.iter().flatten().take(7).copied().collect();
+        let durations = first
+            .iter()
+            .map(|key| u32::from(key.payload[3]) + 256 * u32::from(key.payload[2]));
+        assert!(durations.eq([160, 320, 480, 640, 800, 800, 800]));
+        assert!(
+            first
+                .iter()
+                .all(|key| key.timestamp == 5_000 && key.payload[0] == 11)
+        );
+        let marks: Vec<bool> = first.iter().map(|key| key.marker).collect();
+        assert_eq!(marks, [true, false, false, false, false, false, false]);
+        let ends = first.iter().filter(|key| key.payload[1] == 0x8a).count();
+        assert_eq!((ends, first[0].payload[1]), (3, 10));
+        // Sound for 60 ms, then the next key; a receiver takes each once.
+        assert!(sent[7..10].iter().all(Option::is_none));
+        let mut receiver = KeyReceiver::default();
+        let heard: String = sent
+            .iter()
+            .flatten()
+            .filter_map(|key| receiver.received(key.marker, key.timestamp, &key.payload))
+            .collect();
+        assert_eq!(heard, "#A");
+        assert!((0..40).filter(|_| keys.press('1')).count() == WAITING);
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{CandidateType, TransportProtocol};
+use ringtrue_media::Codec;
 
 use ringtrue_media::secure::SrtpProfile;
 
@@ -94,6 +95,35 @@ pub struct MediaFigures {
     pub rx_level_db: Option<f64>,
     /// Its loudest sample.
     pub rx_peak_db: Option<f64>,
+    /// What is sent.
+    pub codec: Option<Codec>,
+    /// Bits of sound a second, sent and received: in the last second, or at the end in the whole
+    /// call.
+    pub tx_bitrate: Option<f64>,
+    /// The same, received.
+    pub rx_bitrate: Option<f64>,
+    /// Packets that came too late to be played.
+    pub late: u64,
+    /// Packets that came more than once.
+    pub duplicates: u64,
+    /// Lost packets that redundancy brought back.
+    pub recovered: u64,
+    /// How much sound was made up in place of missing sound, in milliseconds.
+    pub concealed_ms: u64,
+    /// How many packets in a row were missing, in the mean.
+    pub burst_packets: Option<f64>,
+    /// What the jitter buffer adds to the way, in milliseconds.
+    pub buffer_ms: Option<f64>,
+    /// What it aims at.
+    pub target_ms: Option<f64>,
+    /// Packets that the peer says it lost of ours.
+    pub remote_lost: Option<u64>,
+    /// The jitter that it measured of ours, in milliseconds.
+    pub remote_jitter_ms: Option<f64>,
+    /// The mean opinion score of what is heard here, estimated by the E-model (ITU-T G.107).
+    pub mos: Option<f64>,
+    /// The same of what the peer hears.
+    pub remote_mos: Option<f64>,
 }
 
 /// Where the keys of encrypted media come from.
@@ -331,7 +361,7 @@ pub enum EventKind {
         file: std::path::PathBuf,
     },
     /// Figures, once a second while a call is answered.
-    Stats(MediaFigures),
+    Stats(Box<MediaFigures>),
     /// The peer pressed a key.
     Dtmf {
         /// 0-9, *, #, A-D.
@@ -357,7 +387,7 @@ pub enum EventKind {
         /// How long it was connected.
         connected: Duration,
         /// The media's figures.
-        figures: MediaFigures,
+        figures: Box<MediaFigures>,
         /// What it came to.
         outcome: Outcome,
         /// The peer's own words: a Warning text, a reason phrase, a transport error.

@@ -140,6 +140,12 @@ impl Phone {
         self.with_call(now, call, |call, desk| call.hang_up(desk, now));
     }
 
+    /// Sends a digit, `0`–`9`, `*`, `#` or `A`–`D`, in a connected call (RFC 4733). Nothing happens
+    /// to any other, nor when the peer takes none.
+    pub fn send_digit(&mut self, now: Instant, call: CallKey, digit: char) {
+        self.with_call(now, call, |call, _| call.send_digit(digit));
+    }
+
     /// Restarts ICE in a connected call, by a re-INVITE (RFC 8839 section 4.4.1.1.1); media goes on
     /// meanwhile. Nothing happens to a call without ICE.
     pub fn restart_ice(&mut self, now: Instant, call: CallKey) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringtrue_media::Codec;
+use ringtrue_media::{Codec, OpusSettings};
 
 /// Whether ICE is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +152,10 @@ pub struct Settings {
     pub ptime: Duration,
     /// Whether media is encrypted.
     pub srtp: SrtpUse,
+    /// How much work the Opus encoder does, 0 to 10.
+    pub opus_complexity: u8,
+    /// Whether Opus packets are all of one size, both ways (RFC 6562).
+    pub opus_cbr: bool,
     /// What an incoming call is answered with.
     pub answer: AnswerWhen,
     /// Whether to register.
@@ -191,6 +195,8 @@ impl Default for Settings {
             codecs: Codec::ALL.to_vec(),
             ptime: Duration::from_millis(20),
             srtp: SrtpUse::Optional,
+            opus_complexity: OpusSettings::default().complexity,
+            opus_cbr: false,
             answer: AnswerWhen::Asked,
             register: false,
             max_calls: 4,

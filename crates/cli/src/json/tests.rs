@@ -166,8 +166,13 @@ fn the_course_of_a_call() {
     let value = json!({"event": "dtmf", "digit": "5"});
     assert_eq!(told(EventKind::Dtmf { digit: '5' }), value);
     let value = json!({"event": "stats", "tx_packets": 0, "rx_packets": 0, "lost": 0,
-                       "jitter_ms": null, "rtt_ms": null, "srtp_forged": null, "srtp_replayed": null});
-    assert_eq!(told(EventKind::Stats(MediaFigures::default())), value);
+                       "jitter_ms": null, "rtt_ms": null, "codec": null, "tx_bitrate": null,
+                       "rx_bitrate": null, "late": 0, "duplicates": 0, "recovered": 0,
+                       "concealed_ms": 0, "burst_packets": null, "buffer_ms": null,
+                       "target_ms": null, "remote_lost": null, "remote_jitter_ms": null,
+                       "mos": null, "remote_mos": null, "srtp_forged": null, "srtp_replayed": null,
+ "tx_level_db": null, "tx_peak_db": null, "rx_level_db": null, "rx_peak_db": null});
+    assert_eq!(told(EventKind::Stats(Box::default())), value);
 }
 
 #[test]
@@ -199,16 +204,19 @@ fn the_end_of_a_call() {
         status: Some(200),
         by: EndedBy::Remote,
         connected: Duration::from_micros(5_000_400),
-        figures: MediaFigures {
+        figures: Box::new(MediaFigures {
             tx_packets: 250,
             rx_packets: 249,
             lost: 1,
             jitter_ms: Some(0.123_456),
-            rtt_ms: None,
+            codec: Some(ringtrue_media::Codec::G722),
+            rx_bitrate: Some(63_999.7),
+            burst_packets: Some(1.0),
+            mos: Some(4.4012),
             srtp_forged: Some(2),
             srtp_replayed: Some(1),
             ..MediaFigures::default()
-        },
+        }),
         outcome: Outcome::Completed,
         words: None,
     };
@@ -216,7 +224,11 @@ fn the_end_of_a_call() {
         told(ended),
         json!({"event": "ended", "reason": "hung-up", "status": 200, "by": "remote",
                "seconds": 5.0, "tx_packets": 250, "rx_packets": 249, "lost": 1,
-               "jitter_ms": 0.123, "rtt_ms": null, "srtp_forged": 2, "srtp_replayed": 1,
+               "jitter_ms": 0.123, "rtt_ms": null, "codec": "G722", "tx_bitrate": null,
+               "rx_bitrate": 64_000, "late": 0, "duplicates": 0, "recovered": 0,
+               "concealed_ms": 0, "burst_packets": 1.0, "buffer_ms": null, "target_ms": null,
+               "remote_lost": null, "remote_jitter_ms": null, "mos": 4.401, "remote_mos": null,
+"srtp_forged": 2, "srtp_replayed": 1,"tx_level_db": null, "tx_peak_db": null, "rx_level_db": null, "rx_peak_db": null,
                "words": null})
     );
 }

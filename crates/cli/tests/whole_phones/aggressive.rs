@@ -207,7 +207,7 @@ fn a_caller_that_nominates_aggressively() {
         .iter()
         .rev()
         .find_map(|event| match &event.kind {
-            EventKind::Stats(figures) => Some(*figures),
+            EventKind::Stats(figures) => Some(**figures),
             _ => None,
         });
     assert!(figures.unwrap().rx_packets > 90, "{}", stage.story());

@@ -41,7 +41,7 @@ pub fn keys_pending(phone: &VirtualPhone) -> Option<Instant> {
 pub fn figures(phone: &VirtualPhone) -> MediaFigures {
     let mut ends = phone.events().iter();
     let found = ends.find_map(|event| match &event.kind {
-        EventKind::Ended { figures, .. } => Some(*figures),
+        EventKind::Ended { figures, .. } => Some(**figures),
         _ => None,
     });
     found.expect("an end")

@@ -1,6 +1,7 @@
 //! Whole phones on a virtual Internet, in virtual time: nothing here sleeps or opens a socket.
 
 mod aggressive;
+mod agreed_sound;
 mod budget;
 mod calls;
 mod families;

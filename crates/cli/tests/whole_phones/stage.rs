@@ -372,6 +372,15 @@ impl Stage {
         self.simulation.settle();
     }
 
+    pub fn press(&mut self, key: char) {
+        let now = self.simulation.now();
+        let call = self.call.unwrap();
+        self.simulation
+            .node_mut(self.alice)
+            .phone()
+            .send_digit(now, call, key);
+    }
+
     pub fn hang_up(&mut self) {
         let now = self.simulation.now();
         let call = self.call.unwrap();

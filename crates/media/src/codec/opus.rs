@@ -2,6 +2,7 @@
 
 use opus::{Application, Bandwidth, Bitrate, Channels};
 
+use super::OpusSettings;
 use crate::SAMPLE_RATE;
 
 /// The longest packet of Opus: 120 ms (RFC 6716 section 3.1).
@@ -12,7 +13,7 @@ const GRAIN: usize = 120;
 const BITRATE: i32 = 42_000;
 /// From 5 on the voice loses nothing that is heard; from 7 on the encoder tells music and tones from
 /// speech, and its choice of mode decides how well a lost packet can be concealed.
-const COMPLEXITY: i32 = 7;
+pub(super) const COMPLEXITY: u8 = 7;
 /// The share of lost packets, in percent, that FEC is prepared for before a report says more.
 pub(crate) const EXPECTED_LOSS: u8 = 5;
 
@@ -20,6 +21,8 @@ pub(crate) const EXPECTED_LOSS: u8 = 5;
 #[derive(Debug)]
 pub(crate) struct OpusEncoder {
     encoder: opus::Encoder,
+    /// The most bits a second that the peer takes.
+    most: i32,
 }
 
 impl OpusEncoder {
@@ -28,10 +31,13 @@ impl OpusEncoder {
         encoder.set_bitrate(Bitrate::Bits(BITRATE))?;
         // Up to 8 kHz: below some 60 kbit/s the bits do more good there (docs/decisions/0017).
         encoder.set_max_bandwidth(Bandwidth::Wideband)?;
-        encoder.set_complexity(COMPLEXITY)?;
+        encoder.set_complexity(COMPLEXITY.into())?;
         encoder.set_inband_fec(fec)?;
         encoder.set_packet_loss_perc(i32::from(EXPECTED_LOSS))?;
-        Ok(OpusEncoder { encoder })
+        Ok(OpusEncoder {
+            encoder,
+            most: i32::MAX,
+        })
     }
 
     pub(crate) fn encode(&mut self, sound: &[i16]) -> Result<Vec<u8>, opus::Error> {
@@ -40,9 +46,31 @@ impl OpusEncoder {
         self.encoder.encode_vec(sound, 1_276)
     }
 
-    /// From now on, about so many bits a second.
+    /// From now on, about so many bits a second, and no more than the peer takes.
     pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), opus::Error> {
+        let bitrate = bitrate.min(self.most);
         self.encoder.set_bitrate(Bitrate::Bits(bitrate))
+    }
+
+    /// What the settings and the peer want.
+    pub(crate) fn configure(&mut self, settings: &OpusSettings) -> Result<(), opus::Error> {
+        self.encoder
+            .set_complexity(settings.complexity.min(10).into())?;
+        self.encoder.set_vbr(!settings.cbr)?;
+        if let Some(most) = settings.max_bitrate {
+            // RFC 7587 section 6.1: from 6000 on, or it is no sensible rate.
+            self.most = i32::try_from(most).unwrap_or(i32::MAX).max(6_000);
+            self.set_bitrate(BITRATE)?;
+        }
+        if let Some(rate) = settings.max_playback_rate {
+            // RFC 7587 section 3.1.1, table 1; never more than we send anyway.
+            self.encoder.set_max_bandwidth(match rate {
+                ..12_000 => Bandwidth::Narrowband,
+                12_000..16_000 => Bandwidth::Mediumband,
+                _ => Bandwidth::Wideband,
+            })?;
+        }
+        Ok(())
     }
 
     /// Prepares FEC for `percent` lost packets.
@@ -248,6 +276,49 @@ mod tests {
         };
         let (with, without) = (error(true), error(false));
         assert!(with < 0.7 * without, "{with} {without}");
+    }
+
+    #[test]
+    fn packets_are_of_one_size_or_small_or_narrow_when_the_peer_wants_it() {
+        let sent = |settings: OpusSettings| -> Vec<Vec<u8>> {
+            let mut encoder = OpusEncoder::new(true).unwrap();
+            encoder.configure(&settings).unwrap();
+            let voice = voice(100);
+            voice
+                .iter()
+                .map(|sound| encoder.encode(sound).unwrap())
+                .collect()
+        };
+        let octets = |packets: &[Vec<u8>]| packets.iter().map(Vec::len).sum::<usize>();
+        let usual = sent(OpusSettings::default());
+        assert!(usual.iter().any(|packet| packet.len() != usual[50].len()));
+        let cbr = sent(OpusSettings {
+            cbr: true,
+            ..OpusSettings::default()
+        });
+        assert!(cbr.iter().all(|packet| packet.len() == cbr[0].len()));
+        let max_bitrate = Some(10_000);
+        let small = sent(OpusSettings {
+            max_bitrate,
+            ..OpusSettings::default()
+        });
+        assert!(
+            octets(&small) < 2 * 10_000 / 8 * 6 / 5,
+            "{}",
+            octets(&small)
+        );
+        let max_playback_rate = Some(8_000);
+        let narrow = sent(OpusSettings {
+            max_playback_rate,
+            ..OpusSettings::default()
+        });
+        // RFC 6716 table 2: configurations 0 to 3 and 16 to 19 are narrow band.
+        let configurations = narrow.iter().map(|packet| packet[0] >> 3);
+        assert!(
+            configurations
+                .into_iter()
+                .all(|c| matches!(c, 0..=3 | 16..=19))
+        );
     }
 
     #[test]

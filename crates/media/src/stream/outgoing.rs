@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use rtp_types::RtpPacketBuilder;
 
-use crate::codec::{Codec, EXPECTED_LOSS, Encoder};
+use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings};
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
 use crate::rtcp::SenderInfo;
 use crate::stream::congestion::MOST;
+use crate::telephone_event::KeySender;
 use crate::{FRAME_TIME, SAMPLE_RATE};
 
 /// After a pause of this length the timestamps leap by it (RFC 3550 section 5.1: they follow the
@@ -45,6 +46,10 @@ pub(super) struct Outgoing {
     told: i32,
     /// Bits a second of payload that may be sent, redundancy included.
     budget: f64,
+    /// Packets are all of one size (RFC 6562), until the network has the bit rate changed.
+    constant: bool,
+    telephone_event: Option<u8>,
+    keys: KeySender,
 }
 
 impl Outgoing {
@@ -77,6 +82,9 @@ impl Outgoing {
             packets: 0,
             octets: 0,
             expected_loss: f64::from(EXPECTED_LOSS),
+            constant: false,
+            telephone_event: None,
+            keys: KeySender::default(),
         })
     }
 
@@ -126,9 +134,12 @@ impl Outgoing {
         let mut packets = Vec::new();
         let samples = self.ptime.as_millis() as usize * SAMPLES_PER_MS;
         while let Some(sound) = self.pending.get(..samples) {
+            // The encoder hears what is said under a key, too, and goes on after it.
             let payload = self.encoder.encode(sound);
             self.pending.drain(..samples);
-            if let Ok(payload) = payload {
+            if let Some(packet) = self.key_packet() {
+                packets.push(packet);
+            } else if let Ok(payload) = payload {
                 packets.extend(self.packet(&payload));
             }
             self.timestamp = self.timestamp.wrapping_add(self.ticks(self.ptime));
@@ -168,6 +179,8 @@ impl Outgoing {
             Some(sender) => sender.primary_bitrate(self.budget),
             None => self.budget,
         };
+        // Packets of one size follow the network, and not what is said.
+        let boost = if self.constant { 1.0 } else { boost };
         let bitrate = (primary * boost) as i32;
         // libopus recomputes much for every new figure.
         if bitrate.abs_diff(self.told) > self.told.unsigned_abs() / 50 {
@@ -187,6 +200,42 @@ impl Outgoing {
         if let Some(sender) = &mut self.redundancy {
             sender.reported(reported, budget);
         }
+    }
+
+    /// How Opus is sent.
+    pub(super) fn configure(&mut self, opus: &OpusSettings) -> Result<(), ::opus::Error> {
+        self.constant = opus.cbr;
+        self.encoder.configure(opus)
+    }
+
+    /// Presses a key: `false` if it is none, if the peer takes none, or if too many wait.
+    pub(super) fn press(&mut self, key: char) -> bool {
+        self.telephone_event.is_some() && self.keys.press(key)
+    }
+
+    /// The packet about a key that goes in place of the next one of sound.
+    fn key_packet(&mut self) -> Option<Vec<u8>> {
+        let payload_type = self.telephone_event?;
+        let ticks = self.ticks(self.ptime);
+        let key = self.keys.step(self.timestamp, ticks, self.clock_rate)?;
+        let packet: Vec<u8> = RtpPacketBuilder::<&[u8], &[u8]>::new()
+            .marker_bit(key.marker)
+            .payload_type(payload_type)
+            .sequence_number(self.sequence)
+            .timestamp(key.timestamp)
+            .ssrc(self.ssrc)
+            .payload(key.payload.as_slice())
+            .write_vec()
+            .ok()?;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.packets += 1;
+        self.octets += key.payload.len() as u64;
+        Some(packet)
+    }
+
+    /// From now on the peer takes keys under this payload type.
+    pub(super) fn set_telephone_event(&mut self, payload_type: Option<u8>) {
+        self.telephone_event = payload_type;
     }
 
     /// The sender's part of a report (RFC 3550 section 6.4.1).

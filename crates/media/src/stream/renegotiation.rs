@@ -30,8 +30,10 @@ impl MediaStream {
                     config.ptime,
                     config.redundancy.send,
                 )
+                .and_then(|()| self.outgoing.configure(&config.opus))
                 .map_err(|error| StreamError::Opus(error.to_string()))?;
         }
+        self.outgoing.set_telephone_event(config.telephone_event);
         self.incoming
             .renegotiate(&config.receive, config.telephone_event);
         self.incoming

@@ -229,7 +229,12 @@ fn the_buffer_of_a_steady_path_stays_short() {
         assert!(stats.buffer_ms.unwrap() < 45.0, "{stats:?}");
         assert_eq!(stats.target_ms, Some(20.0));
         assert!(stats.jitter_ms.unwrap() < 0.1);
-        assert_eq!(stats.concealed, 0);
+        assert_eq!((stats.concealed, stats.concealed_ms), (0, 0));
+        assert_eq!(stats.burst_packets, None);
+        assert!(
+            stats.mos.unwrap() > 4.4 && stats.remote_mos.unwrap() > 4.4,
+            "{stats:?}"
+        );
     }
 }
 
@@ -270,6 +275,20 @@ fn losses_are_counted_and_concealed_or_recovered() {
                 report.longest_gap_ms <= 120.0 && report.seconds > 18.0,
                 "{codec} {report:?}"
             );
+            // Of losses at random few are in a row.
+            let burst = stats.burst_packets.unwrap();
+            assert!((1.0..1.4).contains(&burst), "{codec} {stats:?}");
+            assert!(
+                stats.concealed_ms <= 20 * stats.concealed,
+                "{codec} {stats:?}"
+            );
+            assert!(
+                stats.concealed_ms >= 10 * stats.concealed,
+                "{codec} {stats:?}"
+            );
+            let (here, there) = (stats.mos.unwrap(), stats.remote_mos.unwrap());
+            assert!((3.0..4.0).contains(&here), "{codec} {stats:?}");
+            assert!((3.0..4.3).contains(&there), "{codec} {stats:?}");
             // The peer was told.
             let lost = stats.remote_lost.unwrap();
             assert!((30..=110).contains(&lost), "{codec} {stats:?}");

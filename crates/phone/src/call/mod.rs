@@ -579,7 +579,7 @@ impl Call {
                 talking.close(desk, self.ice.as_ref(), self.sockets.as_mut(), now);
                 (
                     talking.connected(now),
-                    talking.figures(),
+                    talking.figures(now),
                     talking.has_devices(),
                 )
             }
@@ -602,7 +602,7 @@ impl Call {
                 status: end.status,
                 by: end.by,
                 connected,
-                figures,
+                figures: Box::new(figures),
                 outcome: end.outcome,
                 words: end.words,
             },

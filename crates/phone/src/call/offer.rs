@@ -9,7 +9,7 @@ use ringtrue_ice::{
     CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
 };
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
-use ringtrue_media::{Codec, PTIMES, StreamConfig};
+use ringtrue_media::{Codec, OpusSettings, StreamConfig};
 use ringtrue_sip::sdp::{
     CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, LocalMedia,
     LocalSecurity, Negotiated, RtpCodec, Setup,
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::desk::Desk;
 use crate::gathering::MediaSockets;
-use crate::settings::SrtpUse;
+use crate::settings::{Settings, SrtpUse};
 
 /// The payload types of telephone-event that we offer, for the clocks of our codecs (RFC 4733
 /// section 2.5.1.1: the event stream runs on the clock of the audio beside it).
@@ -114,7 +114,7 @@ impl Session {
             rtp: default_of(ComponentId::Rtp).unwrap_or(nowhere),
             rtcp: default_of(ComponentId::Rtcp),
             ice: ice.map(IceSession::local_description),
-            codecs: offered(&desk.settings.codecs),
+            codecs: offered(&desk.settings),
             direction,
             rtcp_mux: true,
             ptime: Some(desk.settings.ptime.as_millis() as u32),
@@ -229,14 +229,18 @@ fn security(desk: &mut Desk) -> LocalSecurity {
 }
 
 /// The codecs of the settings as they stand in an offer.
-fn offered(codecs: &[Codec]) -> Vec<RtpCodec> {
+fn offered(settings: &Settings) -> Vec<RtpCodec> {
+    let codecs = &settings.codecs;
     let audio = codecs.iter().map(|codec| RtpCodec {
         payload_type: codec.default_payload_type(),
         name: codec.name().to_owned(),
         clock_rate: codec.clock_rate(),
         channels: codec.channels(),
         fmtp: codec.fmtp().map(|fmtp| match codec {
-            Codec::Opus => format!("{fmtp};{PARITY}={PARITY_TYPE}"),
+            Codec::Opus => {
+                let cbr = if settings.opus_cbr { ";cbr=1" } else { "" };
+                format!("{fmtp};{PARITY}={PARITY_TYPE}{cbr}")
+            }
             _ => fmtp.to_owned(),
         }),
     });
@@ -314,12 +318,10 @@ fn redundancy_of(negotiated: &Negotiated, first: &RtpCodec) -> Redundancy {
     Redundancy { send, receive }
 }
 
-/// The stream that an agreement asks for; `None` when it names no codec that we speak. A packet
-/// holds as much sound as the peer wants (RFC 8866 section 6.4), if it is among what we can send, or
-/// else `ptime`.
+/// The stream that an agreement asks for; `None` when it names no codec that we speak.
 pub(super) fn stream_config(
+    settings: &Settings,
     negotiated: &Negotiated,
-    ptime: Duration,
     cname: String,
 ) -> Option<StreamConfig> {
     let (first, codec) = negotiated
@@ -332,24 +334,43 @@ pub(super) fn stream_config(
         .filter_map(|codec| Some((codec.payload_type, codec_of(codec)?)))
         .collect();
     let redundancy = redundancy_of(negotiated, first);
-    let refuses_fec = first
-        .fmtp
-        .as_deref()
-        .is_some_and(|fmtp| fmtp.contains("useinbandfec=0"));
+    let number = |name| fmtp_number(first.fmtp.as_deref(), name);
     Some(StreamConfig {
         send: (codec, first.payload_type),
         receive,
         telephone_event: negotiated.telephone_event,
         rtcp_mux: negotiated.rtcp_mux,
-        send_fec: !refuses_fec,
-        ptime: negotiated
-            .ptime
-            .map(|ms| Duration::from_millis(ms.into()))
-            .filter(|wanted| PTIMES.contains(wanted))
-            .unwrap_or(ptime),
+        send_fec: number("useinbandfec") != Some(0),
+        ptime: packet_time(settings.ptime, negotiated, number("minptime")),
+        opus: OpusSettings {
+            complexity: settings.opus_complexity,
+            cbr: settings.opus_cbr || number("cbr") == Some(1),
+            max_bitrate: number("maxaveragebitrate"),
+            max_playback_rate: number("maxplaybackrate"),
+        },
         redundancy,
         ..StreamConfig::new(codec, cname)
     })
+}
+
+/// A number among the parameters of `a=fmtp`, as `name=number` between semicolons.
+fn fmtp_number(fmtp: Option<&str>, name: &str) -> Option<u32> {
+    let mut parameters = fmtp?.split(';').filter_map(|part| part.split_once('='));
+    parameters.find_map(|(known, value)| {
+        let same = known.trim().eq_ignore_ascii_case(name);
+        same.then(|| value.trim().parse().ok())?
+    })
+}
+
+/// What our packets hold: what the peer asks for, else what we wish; within what it can take, and
+/// of the lengths that we have the next shorter one.
+fn packet_time(wish: Duration, negotiated: &Negotiated, minptime: Option<u32>) -> Duration {
+    let wish = u32::try_from(wish.as_millis()).unwrap_or(u32::MAX);
+    let wanted = negotiated.ptime.unwrap_or(wish);
+    let wanted = wanted.max(minptime.unwrap_or(0));
+    let wanted = wanted.min(negotiated.maxptime.unwrap_or(u32::MAX));
+    let fitting = [60, 40, 20, 10].into_iter().find(|ms| *ms <= wanted);
+    Duration::from_millis(fitting.unwrap_or(10).into())
 }
 
 /// The components that the checks are about: one under rtcp-mux (RFC 5761 section 5.1.3).
@@ -358,5 +379,21 @@ pub(super) fn components(negotiated: &Negotiated) -> &'static [ComponentId] {
         &[ComponentId::Rtp]
     } else {
         &[ComponentId::Rtp, ComponentId::Rtcp]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_among_others() {
+        let fmtp = Some("minptime=10; useinbandfec=0;CBR=1;maxplaybackrate=x");
+        assert_eq!(fmtp_number(fmtp, "minptime"), Some(10));
+        assert_eq!(fmtp_number(fmtp, "useinbandfec"), Some(0));
+        assert_eq!(fmtp_number(fmtp, "cbr"), Some(1));
+        assert_eq!(fmtp_number(fmtp, "maxplaybackrate"), None);
+        assert_eq!(fmtp_number(fmtp, "ptime"), None);
+        assert_eq!(fmtp_number(None, "cbr"), None);
     }
 }

@@ -209,8 +209,8 @@ impl Talking {
         let Media::Agreed(terms) = &mut self.media else {
             return;
         };
-        let old = terms.stream.config();
-        if let Some(config) = stream_config(&negotiated, old.ptime, old.cname.clone())
+        let cname = terms.stream.config().cname.clone();
+        if let Some(config) = stream_config(&desk.settings, &negotiated, cname)
             && terms.stream.renegotiate(now, config).is_ok()
         {
             let last_on = |keys: &mut Keys| keys.go_on_under(&negotiated);

@@ -71,6 +71,8 @@ pub(super) struct Talking {
     /// Re-INVITEs may be sent.
     pub(super) confirmed: bool,
     next_stats: Instant,
+    /// Octets sent and received when figures were told last, and when that was.
+    told: ((u64, u64), Instant),
     hang_up_at: Option<Instant>,
     /// The first source of media from a peer without ICE that is not where its SDP says.
     latched: Option<SocketAddr>,
@@ -146,6 +148,7 @@ impl Talking {
             since: now,
             confirmed: false,
             next_stats: now + STATS_INTERVAL,
+            told: ((0, 0), now),
             hang_up_at: desk.settings.duration.map(|duration| now + duration),
             latched: None,
             subsequent: Subsequent::Idle,
@@ -236,7 +239,9 @@ impl Talking {
         self.keys().is_some_and(|keys| !keys.is_ready())
     }
 
-    pub(super) fn figures(&self) -> MediaFigures {
+    /// The figures, the bit rates over what was sent and received since `octets` of both, in
+    /// `time`.
+    fn figures_since(&self, octets: (u64, u64), time: Duration) -> MediaFigures {
         let Some(terms) = self.terms() else {
             return MediaFigures::default();
         };
@@ -249,8 +254,38 @@ impl Talking {
             rtt_ms: stats.rtt_ms,
             srtp_forged: terms.keys.as_ref().map(|keys| keys.refused().forged),
             srtp_replayed: terms.keys.as_ref().map(|keys| keys.refused().replayed),
+            codec: Some(terms.stream.config().send.0),
+            tx_bitrate: bitrate(stats.tx_octets, octets.0, time),
+            rx_bitrate: bitrate(stats.rx_octets, octets.1, time),
+            late: stats.late,
+            duplicates: stats.duplicates,
+            recovered: stats.recovered,
+            concealed_ms: stats.concealed_ms,
+            burst_packets: stats.burst_packets,
+            buffer_ms: stats.buffer_ms,
+            target_ms: stats.target_ms,
+            remote_lost: stats.remote_lost,
+            remote_jitter_ms: stats.remote_jitter_ms,
+            mos: stats.mos,
+            remote_mos: stats.remote_mos,
             ..MediaFigures::default()
         }
+    }
+
+    /// The figures of the call so far.
+    pub(super) fn figures(&self, now: Instant) -> MediaFigures {
+        self.figures_since((0, 0), self.connected(now))
+    }
+
+    /// The figures, with the bit rates of the last second.
+    fn figures_of_second(&mut self, now: Instant) -> MediaFigures {
+        let (octets, told) = self.told;
+        let figures = self.figures_since(octets, now.saturating_duration_since(told));
+        if let Some(terms) = self.terms() {
+            let stats = terms.stream.stats();
+            self.told = ((stats.tx_octets, stats.rx_octets), now);
+        }
+        figures
     }
 
     /// Whether media from there is the peer's. With ICE only the far ends of checked pairs count.
@@ -405,7 +440,23 @@ impl Talking {
     }
 }
 
+/// Bits a second.
+fn bitrate(octets: u64, before: u64, time: Duration) -> Option<f64> {
+    let seconds = time.as_secs_f64();
+    (seconds > 0.0).then(|| octets.saturating_sub(before) as f64 * 8.0 / seconds)
+}
+
 impl Call {
+    /// The user presses a key.
+    pub(crate) fn send_digit(&mut self, digit: char) {
+        if let Stage::Talking(talking) = &mut self.stage
+            && let Some(terms) = talking.terms_mut()
+        {
+            // The user hears from the peer whether it took the key.
+            let _ = terms.stream.press_key(digit);
+        }
+    }
+
     pub(super) fn talking_timeout(&mut self, desk: &mut Desk, now: Instant) {
         self.restart_timeout(desk, now);
         self.silence_timeout(desk, now);
@@ -438,8 +489,8 @@ impl Call {
         }
         if now >= talking.next_stats {
             talking.next_stats = now + STATS_INTERVAL;
-            let figures = talking.figures();
-            self.tell(desk, now, EventKind::Stats(figures));
+            let figures = talking.figures_of_second(now);
+            self.tell(desk, now, EventKind::Stats(Box::new(figures)));
             self.let_connections_go(now);
             // Checks that fail one by one tell nothing of their own.
             self.answer_waiting_reinvite(desk, now);

@@ -30,7 +30,7 @@ impl Terms {
         let seed = desk.seed();
         // RFC 7022: a CNAME that says nothing about the user.
         let cname = format!("{:016x}", desk.seed());
-        let config = stream_config(&negotiated, desk.settings.ptime, cname)?;
+        let config = stream_config(&desk.settings, &negotiated, cname)?;
         let stream = MediaStream::new(config, seed, now, desk.wall(now)).ok()?;
         let keys = Keys::new(desk, now, &negotiated);
         Some(Self {

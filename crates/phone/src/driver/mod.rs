@@ -110,6 +110,8 @@ pub enum Command {
     ToggleMute(CallKey),
     /// Play a WAV file into an answered call, in place of the microphone until its end.
     Play(CallKey, PathBuf),
+    /// Send a digit in a connected call.
+    SendDigit(CallKey, char),
     /// End every call in order, and then the phone.
     ShutDown,
     /// End now: only files are completed.
@@ -489,6 +491,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
                 Ok(_) => {}
                 Err(error) => self.trouble(Some(call), error.to_string()),
             },
+            Command::SendDigit(call, digit) => self.phone.send_digit(now, call, digit),
             Command::ShutDown => self.shut_down(now),
             Command::Abort => self.end = End::Now,
         }

@@ -271,7 +271,7 @@ mod tests {
             status: None,
             by: crate::event::EndedBy::Remote,
             connected: Duration::ZERO,
-            figures: crate::event::MediaFigures::default(),
+            figures: Box::default(),
             outcome: crate::event::Outcome::Refused,
             words: None,
         }

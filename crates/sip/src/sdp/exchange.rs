@@ -245,6 +245,7 @@ fn negotiated(
         ptime: remote.ptime,
         dtls,
         crypto,
+        maxptime: remote.maxptime,
     }
 }
 

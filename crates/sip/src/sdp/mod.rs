@@ -248,6 +248,8 @@ pub struct RemoteMedia {
     pub dtls: Option<DtlsDescription>,
     /// Its keys in the description, those that can be used.
     pub crypto: Vec<Crypto>,
+    /// How many it can hold at most.
+    pub maxptime: Option<u32>,
 }
 
 /// What offer and answer come to.
@@ -280,6 +282,8 @@ pub struct Negotiated {
     pub dtls: Option<NegotiatedDtls>,
     /// Media is encrypted with keys from the descriptions; never beside [`Self::dtls`].
     pub crypto: Option<NegotiatedCrypto>,
+    /// How many it can hold at most.
+    pub maxptime: Option<u32>,
 }
 
 /// Why a description holds no audio stream that we can carry. The response is 488.

@@ -148,6 +148,7 @@ pub(super) fn remote_media(session: &Session, media: &Media, muxed: bool) -> Rem
         profile: Profile::of(&media.proto).unwrap_or(Profile::Avp),
         dtls: security::read(session, media),
         crypto: crypto::read(crypto::of(media)),
+        maxptime: values(&media.attributes, "maxptime").find_map(|v| v.trim().parse().ok()),
     }
 }
 

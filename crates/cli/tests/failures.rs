@@ -71,7 +71,8 @@ fn a_cancelled_call_that_nobody_answers_leaves_when_it_has_ended() {
         let invite = String::from_utf8_lossy(&buffer[..size]).into_owned();
         if says_trying {
             let copied = invite.split("\r\n").filter(|line| {
-                ["Via", "From", "To", "Call-ID", "CSeq"]
+                // Also by their compact names (RFC 3261 section 7.3.3).
+                ["Via", "From", "To", "Call-ID", "CSeq", "v", "f", "t", "i"]
                     .iter()
                     .any(|name| line.starts_with(&format!("{name}:")))
             });

@@ -47,12 +47,15 @@ fn challenge(invite: &str) -> String {
         .lines()
         .take_while(|line| !line.is_empty())
         .filter(|line| {
-            ["Via:", "From:", "To:", "Call-ID:", "CSeq:"]
-                .iter()
-                .any(|name| line.starts_with(name))
+            // Also by their compact names (RFC 3261 section 7.3.3): a long request has these.
+            [
+                "Via:", "From:", "To:", "Call-ID:", "CSeq:", "v:", "f:", "t:", "i:",
+            ]
+            .iter()
+            .any(|name| line.starts_with(name))
         })
         .map(|line| {
-            let tag = if line.starts_with("To:") {
+            let tag = if line.starts_with("To:") || line.starts_with("t:") {
                 ";tag=challenge"
             } else {
                 ""

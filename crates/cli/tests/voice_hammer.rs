@@ -120,14 +120,19 @@ fn forks_name_a_third_party() {
     let mut buffer = [0; 8_192];
     let (size, from) = attacker.recv_from(&mut buffer).unwrap();
     let invite = String::from_utf8_lossy(&buffer[..size]).into_owned();
+    // Each by its long or its compact name (RFC 3261 section 7.3.3).
     let line_of = |name: &str| {
         let mut lines = invite.split("\r\n");
-        let found = lines.find(|line| line.starts_with(&format!("{name}:")));
-        found.unwrap_or_default().to_owned()
+        let is_named = |line: &&str| {
+            line.split_once(':')
+                .is_some_and(|(n, _)| name.split('|').any(|name| name == n))
+        };
+        lines.find(is_named).unwrap_or_default().to_owned()
     };
     for fork in 0..20 {
         let body = sdp(fork, &victim.candidates());
-        let [via, caller, to, id, cseq] = ["Via", "From", "To", "Call-ID", "CSeq"].map(line_of);
+        let [via, caller, to, id, cseq] =
+            ["Via|v", "From|f", "To|t", "Call-ID|i", "CSeq"].map(line_of);
         let progress = format!(
             "SIP/2.0 183 Session Progress\r\n{via}\r\n{caller}\r\n{to};tag=f{fork}\r\n{id}\r\n\
              {cseq}\r\nContact: <sip:bob@{address}>\r\nContent-Type: application/sdp\r\n\

@@ -40,8 +40,9 @@ pub(super) struct Session {
 impl Session {
     /// `by_tls`: nobody on the way reads what is said.
     pub(super) fn new(desk: &mut Desk, by_tls: bool) -> Self {
-        // RFC 8866 section 5.2 wants them numeric; 62 bits fit every reader's signed integer.
-        let id = desk.seed() >> 2;
+        // RFC 8866 section 5.2 wants them numeric; 31 bits fit every reader's signed integer, and an
+        // INVITE has 1300 bytes in a datagram.
+        let id = desk.seed() >> 33;
         Self {
             id,
             version: 1,
@@ -163,7 +164,7 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
     if fits(offer) {
         return;
     }
-    offer.brief = true;
+    be_brief(offer);
     if !fits(offer)
         && offer.rtcp_mux
         && let Some(ice) = &mut offer.ice
@@ -188,6 +189,25 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
     if !fits(offer) {
         *offer = longer;
         fits(offer);
+    }
+}
+
+/// Leaves out what every reader knows, and what none needs: where a candidate was sent from (RFC 8839
+/// section 5.1 lets it be said that way), and packets that Opus allows anyway (RFC 7587 section 6.1).
+fn be_brief(offer: &mut LocalMedia) {
+    offer.brief = true;
+    for codec in &mut offer.codecs {
+        codec.fmtp = codec
+            .fmtp
+            .take()
+            .map(|fmtp| fmtp.replace("minptime=10;", ""));
+    }
+    let candidates = offer.ice.iter_mut().flat_map(|ice| &mut ice.candidates);
+    for related in candidates.filter_map(|candidate| candidate.related.as_mut()) {
+        *related = match related.is_ipv4() {
+            true => SocketAddr::from(([0; 4], 9)),
+            false => SocketAddr::from(([0; 16], 9)),
+        };
     }
 }
 

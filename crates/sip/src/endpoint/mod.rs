@@ -32,6 +32,11 @@ pub use event::{SipEvent, SipTransmit};
 pub(crate) use sending::MAX_DATAGRAM;
 pub(crate) use server::ServerKey;
 
+/// How many characters a token has, of five bits each.
+pub(crate) const TOKEN: usize = 16;
+/// What a token is written with.
+const DIGITS: &[u8; 32] = b"0123456789abcdefghijkmnpqrstvwxy";
+
 use crate::call::Call;
 use crate::dns::LookupResult;
 use crate::message::{Message, ParseError};
@@ -293,8 +298,9 @@ impl Endpoint {
     /// (RFC 3261 section 19.3 asks for 32 bits at least; these are 80, and no longer than that
     /// since an INVITE has 1300 bytes in a datagram).
     pub(crate) fn token(&mut self) -> String {
+        let digit = |shift: usize, number: u128| DIGITS[(number >> (5 * shift)) as usize % 32];
         let number: u128 = self.rng.random();
-        format!("{:020x}", number >> 48)
+        (0..TOKEN).map(|n| char::from(digit(n, number))).collect()
     }
 
     /// A number in `least..=most`.

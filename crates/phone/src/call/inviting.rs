@@ -54,6 +54,9 @@ impl Call {
             request.body = sdp::offer(offer);
             desk.sip.fits_datagram(&request)
         });
+        if self.follows_later(&mut offer) {
+            request.body = sdp::offer(&offer);
+        }
         let handle = desk.sip.invite(now, request);
         self.handle = Some(handle);
         self.call_id = desk.sip.call_id(handle).unwrap_or_default().to_owned();

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use ringtrue_ice::{ComponentId, ForkId, Trickle};
 use ringtrue_sip::DialogId;
-use ringtrue_sip::sdp::{self, IceSupport, Negotiated, SessionDescription, TrickleFragment};
+use ringtrue_sip::sdp::{
+    self, IceSupport, LocalMedia, Negotiated, SessionDescription, TrickleFragment,
+};
 
 use super::forks::ForkMedia;
 use super::incoming::{Agreement, FORK, IncomingInvite};
@@ -83,6 +85,22 @@ impl Call {
             ice.expect_candidates();
             self.trickling.until = Some(now + LATE.min(desk.settings.patience));
         }
+    }
+
+    /// Whether the offer leaves candidates out, for brevity: a peer that trickles is told of them once
+    /// it has answered, and of the end of candidates only then.
+    pub(super) fn follows_later(&mut self, offer: &mut LocalMedia) -> bool {
+        let (Some(ice), Some(said)) = (&self.ice, &mut offer.ice) else {
+            return false;
+        };
+        if said.candidates.len() >= ice.local_description().candidates.len() {
+            return false;
+        }
+        if said.trickle == Trickle::Ended {
+            said.trickle = Trickle::Open;
+        }
+        self.trickling.version += 1;
+        true
     }
 
     /// Whether the caller of an INVITE takes candidates that come after our answer, so that the

@@ -20,6 +20,16 @@ struct Partial {
 }
 
 impl Partial {
+    /// Nothing yet of the message that a fragment belongs to.
+    fn of(fragment: &Fragment<'_>) -> Self {
+        Self {
+            kind: fragment.kind,
+            sequence: fragment.sequence,
+            body: vec![0; fragment.length],
+            have: Vec::new(),
+        }
+    }
+
     fn is_whole(&self) -> bool {
         self.body.is_empty() || self.have.first() == Some(&(0, self.body.len()))
     }
@@ -83,29 +93,29 @@ impl Incoming {
         if ahead >= AHEAD || fragment.length > LONGEST {
             return true;
         }
-        let known = self.partial.iter().position(|partial| {
-            (partial.sequence, partial.kind, partial.body.len())
-                == (fragment.sequence, fragment.kind, fragment.length)
+        let begun = self
+            .partial
+            .iter()
+            .position(|p| p.sequence == fragment.sequence);
+        let at = begun.unwrap_or_else(|| {
+            self.partial.push(Partial::of(fragment));
+            self.partial.len() - 1
         });
-        let taken = self.partial.iter().any(|p| p.sequence == fragment.sequence);
-        let at = match known {
-            Some(at) => at,
-            // Two messages cannot have one number.
-            None if taken => return true,
-            None => {
-                self.partial.push(Partial {
-                    kind: fragment.kind,
-                    sequence: fragment.sequence,
-                    body: vec![0; fragment.length],
-                    have: Vec::new(),
-                });
-                self.partial.len() - 1
-            }
-        };
         if let Some(partial) = self.partial.get_mut(at) {
+            // Two messages cannot have one number: one of them is forged. The later one stays, since
+            // the peer repeats its own.
+            if (partial.kind, partial.body.len()) != (fragment.kind, fragment.length) {
+                *partial = Partial::of(fragment);
+            }
             partial.add(fragment);
         }
         true
+    }
+
+    /// How many bytes of messages are kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.partial.iter().map(|partial| partial.body.len()).sum()
     }
 
     /// The next message in order, once it is whole.

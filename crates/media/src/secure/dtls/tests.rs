@@ -238,6 +238,31 @@ fn whoever_changes_a_byte_gets_no_keys_or_changes_nothing() {
     }
 }
 
+/// Somebody who sends the beginning of a message that never goes on does not keep the peer's own,
+/// which has its number, from being read.
+#[test]
+fn a_forged_beginning_does_not_stop_the_handshake() {
+    for (kind, at_active) in [(1, false), (11, false), (2, true), (11, true)] {
+        let begin = Instant::now();
+        let (mut active, mut passive) = pair(begin);
+        let end = if at_active { &mut active } else { &mut passive };
+        for sequence in 0..4_u8 {
+            let mut part = vec![kind];
+            wire::put_u24(&mut part, 9_999);
+            part.extend([0, sequence]);
+            wire::put_u24(&mut part, 5_000);
+            wire::put_u24(&mut part, 1);
+            part.push(0);
+            let record = schedule::record(HANDSHAKE, [0; 8], &part);
+            end.dtls.handle_packet(begin, &record);
+        }
+        run(begin, &mut active, &mut passive, |_, datagram| {
+            vec![datagram]
+        });
+        fit(&active, &passive);
+    }
+}
+
 #[test]
 fn a_flood_ends_the_handshake_and_memory_is_bounded() {
     let begin = Instant::now();
@@ -251,6 +276,8 @@ fn a_flood_ends_the_handshake_and_memory_is_bounded() {
         part.push(0);
         let record = schedule::record(HANDSHAKE, u64::from(sequence).to_be_bytes(), &part);
         passive.dtls.handle_packet(begin, &record);
+        assert!(passive.dtls.incoming.held() <= 8 * 16_000);
+        assert!(passive.dtls.early.len() <= EARLY_RECORDS);
     }
     passive.drain(begin);
     assert_eq!(passive.failed, Some(DtlsFailure::TooLong));

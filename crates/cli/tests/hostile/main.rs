@@ -4,9 +4,11 @@
 //!
 //! `cargo test` runs a short form, `scripts/fuzz SECONDS` the long one; a failure names its seed.
 
+mod dtls;
 mod media;
 mod messages;
 mod pair;
 mod phones;
+mod srtp;
 mod tcp;
 mod transactions;

@@ -6,7 +6,8 @@ use ringtrue_ice::SessionConfig;
 use ringtrue_ice::{Base, ComponentId, GatherConfig, Gatherer, IceDescription, IceSession};
 use ringtrue_sip::message::{Headers, MAX_HEADERS, Message, ParseErrorKind, StreamParser};
 use ringtrue_sip::sdp::{
-    self, Direction, IceSupport, LocalMedia, LocalSecurity, RtpCodec, SessionDescription,
+    self, CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, IceSupport,
+    LocalMedia, LocalSecurity, Negotiated, RtpCodec, SessionDescription, Setup,
 };
 use ringtrue_sip::uri::Uri;
 use ringtrue_testnet::{Dice, fuzz};
@@ -177,6 +178,175 @@ fn descriptions() {
         SessionDescription::parse(&offer).expect("our own offer");
         if let Ok((answer, negotiated)) = sdp::answer(&description, &local) {
             assert!(!negotiated.codecs.is_empty() && !negotiated.receive.is_empty());
+            assert!(answer.len() <= 2 * bytes.len() + 2_048);
+            let answer = SessionDescription::parse(&answer).expect("our own answer");
+            assert_eq!(answer.streams(), description.streams());
+        }
+        1
+    });
+}
+
+/// Lines about keys as real phones write them, good and bad.
+const KEY_LINES: [&str; 16] = [
+    "a=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:\
+     10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F",
+    "a=fingerprint:SHA-256 a0:a1:a2:a3:a4:a5:a6:a7:a8:a9:aa:ab:ac:ad:ae:af:\
+     b0:b1:b2:b3:b4:b5:b6:b7:b8:b9:ba:bb:bc:bd:be:bf",
+    "a=fingerprint:sha-1 4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF:3E:5D:49:6B:19:E5:7C:AB",
+    "a=fingerprint:sha-512 00:01",
+    "a=fingerprint:",
+    "a=setup:actpass",
+    "a=setup:active",
+    "a=setup:passive",
+    "a=setup:holdconn",
+    "a=tls-id:abc3de65cddef001be82",
+    "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4",
+    "a=crypto:2 AEAD_AES_128_GCM inline:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGw== FEC_ORDER=FEC_SRTP",
+    "a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz \
+     UNENCRYPTED_SRTP WSH=64",
+    "a=crypto:999999999 AEAD_AES_256_GCM inline:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g\
+     ISIjJCUmJygpKis=",
+    "a=crypto:",
+    "a=crypto:1 x inline:|",
+];
+
+const PROFILES: [&str; 6] = [
+    "RTP/AVP",
+    "RTP/AVPF",
+    "RTP/SAVP",
+    "RTP/SAVPF",
+    "UDP/TLS/RTP/SAVP",
+    "UDP/TLS/RTP/SAVPF",
+];
+
+/// A phone that wants its sound protected in one way or another.
+fn protected(dice: &mut Dice) -> LocalMedia {
+    let dtls = DtlsDescription {
+        fingerprints: vec![CertificateFingerprint {
+            hash: "sha-256".to_owned(),
+            digest: dice.bytes(32),
+        }],
+        setup: *dice.pick(&[Setup::ActPass, Setup::Active, Setup::Passive]),
+        tls_id: dice.percent(50).then(|| "0123456789abcdef0123".to_owned()),
+    };
+    let security = match dice.below(3) {
+        0 => LocalSecurity::Off,
+        1 => LocalSecurity::Optional(dtls),
+        _ => LocalSecurity::Required(dtls),
+    };
+    let with_crypto = security != LocalSecurity::Off && dice.percent(50);
+    let suites = if with_crypto {
+        &CryptoSuite::ALL[..]
+    } else {
+        &[]
+    };
+    let lines = (1..).zip(suites);
+    LocalMedia {
+        security,
+        crypto: lines
+            .filter_map(|(tag, suite)| Crypto::new(tag, *suite, &dice.bytes(suite.key_len())))
+            .collect(),
+        ..local()
+    }
+}
+
+/// A description with another profile, and with lines about keys, some of them damaged.
+fn with_key_lines(dice: &mut Dice, body: &[u8]) -> Vec<u8> {
+    let others = KEY_LINES.map(|line| line.as_bytes().to_vec());
+    let text = String::from_utf8_lossy(body).into_owned();
+    let profile = *dice.pick(&PROFILES);
+    let own = ["a=fingerprint", "a=setup", "a=tls-id", "a=crypto"];
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    for line in text.lines() {
+        let about_keys = own.iter().any(|name| line.starts_with(name));
+        if about_keys && dice.percent(50) {
+            continue;
+        }
+        let line = match line.strip_prefix("m=audio ") {
+            Some(rest) if dice.percent(80) => {
+                let mut words: Vec<&str> = rest.split(' ').collect();
+                if let Some(proto) = words.get_mut(1) {
+                    *proto = profile;
+                }
+                format!("m=audio {}", words.join(" "))
+            }
+            _ => line.to_owned(),
+        };
+        lines.push(line.into_bytes());
+    }
+    for _ in 0..dice.below(8) {
+        let line = dice.pick(&others).clone();
+        let line = if dice.percent(60) {
+            dice.mutate(&line, &others)
+        } else {
+            line
+        };
+        // Of the stream, and now and then of the session.
+        let after = if dice.percent(80) { lines.len() } else { 5 };
+        lines.insert(after.min(lines.len()), line);
+    }
+    lines
+        .iter()
+        .flat_map(|line| [line, &b"\r\n"[..]].concat())
+        .collect()
+}
+
+/// Nothing is agreed on that one side did not ask for, or that nobody could use.
+fn check_keys(local: &LocalMedia, negotiated: &Negotiated) {
+    let (dtls, crypto) = (&negotiated.dtls, &negotiated.crypto);
+    assert!(dtls.is_none() || crypto.is_none(), "{negotiated:?}");
+    match local.security {
+        LocalSecurity::Off => assert!(dtls.is_none() && crypto.is_none(), "{negotiated:?}"),
+        LocalSecurity::Optional(_) => {}
+        LocalSecurity::Required(_) => {
+            assert!(dtls.is_some() || crypto.is_some(), "{negotiated:?}");
+        }
+    }
+    if let Some(dtls) = dtls {
+        let fingerprints = &dtls.remote.fingerprints;
+        assert!((1..=8).contains(&fingerprints.len()), "{fingerprints:?}");
+        for one in fingerprints {
+            let long = match one.hash.as_str() {
+                "sha-256" => 32,
+                "sha-384" => 48,
+                "sha-512" => 64,
+                weak => panic!("{weak} was taken"),
+            };
+            assert_eq!(one.digest.len(), long);
+        }
+    }
+    if let Some(crypto) = crypto {
+        assert_eq!(crypto.local.suite, crypto.remote.suite);
+        assert_eq!(crypto.local.tag, crypto.remote.tag);
+        assert_eq!(crypto.remote.key().len(), crypto.remote.suite.key_len());
+        assert!(
+            local
+                .crypto
+                .iter()
+                .any(|own| own.key() == crypto.local.key())
+        );
+    }
+}
+
+#[test]
+fn descriptions_of_keys() {
+    let bodies = &pair::recording().sdp;
+    fuzz("sdp-keys", 4_000, |dice: &mut Dice| {
+        let local = protected(dice);
+        let body = dice.pick(bodies).clone();
+        let mut bytes = with_key_lines(dice, &body);
+        if dice.percent(20) {
+            bytes = dice.mutate(&bytes, bodies);
+        }
+        let Ok(description) = SessionDescription::parse(&bytes) else {
+            return 1;
+        };
+        let _ = sdp::read_offer_for(&description, &local.security, &local.crypto);
+        if let Ok(negotiated) = sdp::read_answer(&local, &description) {
+            check_keys(&local, &negotiated);
+        }
+        if let Ok((answer, negotiated)) = sdp::answer(&description, &local) {
+            check_keys(&local, &negotiated);
             assert!(answer.len() <= 2 * bytes.len() + 2_048);
             let answer = SessionDescription::parse(&answer).expect("our own answer");
             assert_eq!(answer.streams(), description.streams());

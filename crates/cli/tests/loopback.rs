@@ -131,6 +131,59 @@ fn a_call_rings_after_the_proof_and_both_are_heard() {
     assert_heard(&place.path("bob.wav"), 880.0);
 }
 
+/// Where both insist on it, nobody rings before there are keys, and they hear each other by them.
+#[test]
+fn an_encrypted_call_has_its_keys_before_it_rings() {
+    let place = Place::new("encrypted");
+    let (mut bob, address) = bob(
+        &place,
+        "--answer after:0.5 --audio-in tone:440 --audio-out bob.wav --once --srtp required",
+    );
+    let mut alice = alice(
+        &place,
+        &address,
+        "--audio-in tone:880 --audio-out alice.wav --duration 5 --srtp required",
+    );
+    assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
+    for events in [alice.events(), bob.events()] {
+        let order = ["path_validated", "secured", "ringing", "answered", "media"];
+        assert_order(&events, &order);
+        let secured = first(&events, "secured");
+        assert_eq!(secured["kind"], "dtls-srtp", "{secured}");
+        assert!(secured["profile"].is_string(), "{secured}");
+        assert_eq!(first(&events, "ringing")["verified"], true);
+        let stats = first(&events, "stats");
+        assert_eq!(
+            (&stats["srtp_forged"], &stats["srtp_replayed"]),
+            (&json!(0), &json!(0))
+        );
+    }
+    assert_heard(&place.path("alice.wav"), 440.0);
+    assert_heard(&place.path("bob.wav"), 880.0);
+}
+
+/// One insists on encryption and the other has none: nobody rings.
+#[test]
+fn who_insists_on_encryption_has_no_clear_call() {
+    for (alices, bobs) in [("required", "off"), ("off", "required")] {
+        let place = Place::new(&format!("srtp-{alices}-{bobs}"));
+        let (mut bob, address) = bob(&place, &format!("--answer auto {QUIET} --srtp {bobs}"));
+        let mut alice = alice(&place, &address, &format!("{QUIET} --srtp {alices}"));
+        assert_eq!(alice.wait(SOON), 4);
+        let events = alice.events();
+        let ended = first(&events, "ended");
+        assert_eq!(ended["status"], 488, "{ended}");
+        bob.signal("TERM");
+        bob.wait(SOON);
+        for events in [events, bob.events()] {
+            let names = names(&events);
+            for never in ["ringing", "secured", "answered"] {
+                assert!(!names.contains(&never), "{names:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_caller_who_gives_up_leaves_a_missed_call() {
     let place = Place::new("gives-up");

@@ -171,7 +171,7 @@ impl Handshake {
 }
 
 /// What some handshakes consist of: good ones, and two in which somebody is not who he should be.
-fn recording() -> &'static [Vec<u8>] {
+pub fn recording() -> &'static [Vec<u8>] {
     static RECORDING: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     RECORDING.get_or_init(|| {
         let mut sent = Vec::new();
@@ -191,7 +191,7 @@ const RECORD_HEADER: usize = 13;
 const BOTH_HEADERS: usize = 25;
 
 /// A datagram after the attacker had it.
-fn damaged(dice: &mut Dice, datagram: &[u8]) -> Vec<u8> {
+pub fn damaged(dice: &mut Dice, datagram: &[u8]) -> Vec<u8> {
     let mut bytes = datagram.to_vec();
     match dice.below(6) {
         0 => bytes.truncate(dice.below(bytes.len())),

@@ -52,6 +52,8 @@ pub struct Account {
     pub sound: BTreeSet<CallKey>,
     /// How often it rang with a proof.
     pub proven: usize,
+    /// How often keys were there.
+    pub secured: usize,
 }
 
 pub struct Pair {
@@ -321,6 +323,8 @@ impl Pair {
                 account.events += 1;
                 let proven = matches!(event.kind, EventKind::Ringing { verified: true, .. });
                 account.proven += usize::from(proven);
+                let secured = matches!(event.kind, EventKind::Secured { .. });
+                account.secured += usize::from(secured);
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Whole phones, attacked in every stage of a call, on virtual time.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ringtrue_phone::settings::{AnswerWhen, RingWhen};
+use ringtrue_phone::settings::{AnswerWhen, RingWhen, SrtpUse};
 use ringtrue_testnet::fuzz;
 
-use crate::pair::{ALICE, BOB, Pair, recording, settings, sip};
+use crate::dtls;
+use crate::pair::{ALICE, BOB, Pair, ip, recording, settings, sip};
 
 /// After this everything is over: the longest timers of SIP and of ICE.
 const EVERYTHING: Duration = Duration::from_secs(400);
@@ -135,4 +136,72 @@ fn strangers_at_an_idle_phone() {
         assert!(account.bytes <= most, "{} for {bytes}", account.bytes);
         120
     });
+}
+
+/// Datagrams of DTLS, real and damaged, from addresses that no check came from, while two phones check,
+/// hold and talk. They are neither answered nor heeded: the call gets its keys, rings with its proof and
+/// is talked.
+#[test]
+fn strangers_who_speak_dtls() {
+    fuzz("phone-dtls", 12, |dice| {
+        let mut both = [settings(ALICE), settings(BOB)];
+        for settings in &mut both {
+            settings.srtp = SrtpUse::Required;
+        }
+        both[BOB].answer = AnswerWhen::After(Duration::from_millis(300));
+        let handshakes = dtls::recording();
+        let mut pair = Pair::new(dice.number(), both);
+        pair.run_for(Duration::from_millis(600));
+        let call = pair.dial();
+        let mut inputs = 0;
+        for _ in 0..300 {
+            // Most while they hold, that is within the first tenth of a second.
+            let most = *dice.pick(&[2, 2, 2, 40]);
+            pair.run_for(Duration::from_millis(dice.below(most) as u64));
+            let side = dice.below(2);
+            let own: Vec<_> = pair.sent.iter().filter(|sent| is_dtls(sent)).collect();
+            let seed = if !own.is_empty() && dice.percent(50) {
+                (*dice.pick(&own)).clone()
+            } else {
+                dice.pick(handshakes).clone()
+            };
+            let payload = if dice.percent(60) {
+                dtls::damaged(dice, &seed)
+            } else {
+                seed
+            };
+            let media: Vec<_> = pair.accounts[side].sockets.iter().copied().collect();
+            if media.is_empty() {
+                continue;
+            }
+            let local = *dice.pick(&media);
+            // A stranger, and the peer's host by a port that no check came from.
+            let host = [IpAddr::from([192, 0, 2, 66]), ip(1 - side)];
+            let from = SocketAddr::new(*dice.pick(&host), 9);
+            let before = pair.accounts[side].packets;
+            pair.inject(side, local, from, &payload);
+            assert_eq!(
+                pair.accounts[side].packets, before,
+                "a stranger was answered"
+            );
+            inputs += 1;
+        }
+        pair.run_for(Duration::from_secs(2));
+        for side in [ALICE, BOB] {
+            let account = &pair.accounts[side];
+            assert_eq!(account.secured, 1, "phone {side}");
+            assert_eq!(account.proven, 1, "phone {side}");
+            assert_eq!(account.sound.len(), 1, "phone {side} does not talk");
+        }
+        pair.phones[ALICE].hang_up(pair.now, call);
+        pair.run_for(Duration::from_secs(2));
+        pair.shut_down();
+        pair.run_for(EVERYTHING);
+        assert_at_rest(&pair);
+        inputs
+    });
+}
+
+fn is_dtls(payload: &[u8]) -> bool {
+    matches!(payload, [20..=63, 0xfe, ..])
 }

@@ -75,7 +75,7 @@ impl Inviting {
 /// What a request gets as it leaves, besides the user of the Contact: Via, Max-Forwards and Contact in
 /// their compact forms, with the longest IPv4 addresses and ports. Credentials, should they be asked
 /// for, are not counted: who asks for them has shown that it hears us.
-const ADDED_LATER: usize = "v: SIP/2.0/UDP 255.255.255.255:65535;branch=z9hG4bK;rport\r\n".len()
+const ADDED_LATER: usize = "Via: SIP/2.0/UDP 255.255.255.255:65535;branch=z9hG4bK;rport\r\n".len()
     + TOKEN
     + "Max-Forwards: 70\r\n".len()
     + "m: <sip:@255.255.255.255:65535>;+sip.ice\r\n".len();

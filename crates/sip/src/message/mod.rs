@@ -100,7 +100,8 @@ impl Request {
 
     /// The same with the compact names of header fields, for a message that would otherwise be too
     /// large for its transport (RFC 3261 section 7.3.3); without User-Agent and Allow, which it may
-    /// do without.
+    /// do without. Via keeps its long name: proxies put theirs before ours, and not every peer knows
+    /// the two for one header field (SIPp does not).
     pub fn to_compact_bytes(&self) -> Vec<u8> {
         let mut headers = self.headers.clone();
         headers.remove(HeaderName::UserAgent);
@@ -109,7 +110,10 @@ impl Request {
             format_args!("{} {} SIP/2.0", self.method, self.uri),
             &headers,
             &self.body,
-            HeaderName::as_compact_str,
+            |name| match name {
+                HeaderName::Via => name.as_str(),
+                name => name.as_compact_str(),
+            },
         )
     }
 }

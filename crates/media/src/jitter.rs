@@ -23,13 +23,19 @@ pub use self::packet::{Advice, Following, Inserted, Packet, Settings, Step};
 /// The offset must be over the mark by this before sound is shortened,
 const OVER: i64 = 12_000_000;
 /// and under it by this before it is stretched (nanoseconds).
-const UNDER: i64 = 4_000_000;
+const UNDER: i64 = 2_000_000;
 /// Ticks that are looked at before shortening: the least offset among them counts.
 const CALM_TICKS: usize = 50;
 /// Over the mark by this, ten ticks are enough,
 const FAR_OVER: i64 = 60_000_000;
 /// and by this, packets are thrown away.
 const TOO_FAR_OVER: i64 = 400_000_000;
+/// A tick that comes so much later than the one before follows a standstill of the speaker (nanoseconds).
+const STANDSTILL: i64 = 40_000_000;
+/// What was not played meanwhile is made up for within so many ticks, or never,
+const CATCHING_UP: usize = 25;
+/// and then, from this on, left out: the standstill was heard, and the delay need not be from then on.
+const LEFT_BEHIND: i64 = 20_000_000;
 /// A transit that differs by this from the packet before belongs to another timeline.
 const JUMP: i64 = 2_000_000_000;
 /// Two packets of the same new timeline are this near to each other.
@@ -95,6 +101,50 @@ struct Playing {
     held: u32,
     /// Offsets at the last ticks since an adjustment, in nanoseconds.
     offsets: VecDeque<i64>,
+    /// When the last tick was,
+    ticked: Option<Instant>,
+    /// and how many ticks there were since the speaker stood still, up to [`CATCHING_UP`].
+    since_standstill: usize,
+}
+
+impl Playing {
+    /// From the packet of this extended timestamp on.
+    fn new(first: i64, sequence: u16, duration: u32) -> Playing {
+        Playing {
+            next: first,
+            sequence,
+            duration,
+            pause: false,
+            held: 0,
+            offsets: VecDeque::new(),
+            ticked: None,
+            since_standstill: CATCHING_UP,
+        }
+    }
+
+    /// A tick at `now`, at which the playout is so much over its mark. Gives how much of that is to be
+    /// left out at once.
+    fn ticked(&mut self, now: Instant, mark: i64, over: i64) -> Option<i64> {
+        let before = self.ticked.replace(now).unwrap_or(now);
+        let apart = now.saturating_duration_since(before).as_nanos() as i64;
+        if apart > STANDSTILL {
+            self.since_standstill = 0;
+            self.offsets.clear();
+        }
+        self.offsets.push_back(over + mark);
+        if self.offsets.len() > CALM_TICKS {
+            self.offsets.pop_front();
+        }
+        let recent = self.since_standstill < CATCHING_UP;
+        self.since_standstill += usize::from(recent);
+        let caught_up = recent && self.since_standstill == CATCHING_UP;
+        let tightest = self.offsets.iter().min()? - mark;
+        match (over, tightest) {
+            (over, _) if over > TOO_FAR_OVER => Some(over),
+            (_, left) if caught_up && left > LEFT_BEHIND => Some(left),
+            _ => None,
+        }
+    }
 }
 
 /// A packet whose timestamp seems to belong to another timeline.
@@ -285,7 +335,6 @@ impl JitterBuffer {
         let offset = self.transit(timeline, now + ahead, playing.next);
         let mark = self.mark(timeline);
         let over = offset - mark;
-        let surplus = (over > TOO_FAR_OVER).then(|| self.ticks(over));
         let Some(Timeline {
             playing: Some(playing),
             ..
@@ -293,12 +342,10 @@ impl JitterBuffer {
         else {
             return Advice::Keep;
         };
-        playing.offsets.push_back(offset);
-        if playing.offsets.len() > CALM_TICKS {
-            playing.offsets.pop_front();
-        }
-        if let Some(surplus) = surplus {
-            playing.next += surplus;
+        if let Some(surplus) = playing.ticked(now, mark, over) {
+            // Whole packets: what is left out ends where one begins.
+            let packet = i64::from(playing.duration.max(1));
+            playing.next += ticks(self.clock_rate, surplus) / packet * packet;
             playing.offsets.clear();
             let next = playing.next;
             self.packets = self.packets.split_off(&next);
@@ -306,8 +353,10 @@ impl JitterBuffer {
         }
         let least = playing.offsets.iter().min().map_or(0, |least| least - mark);
         let enough = if least > FAR_OVER { 10 } else { CALM_TICKS };
+        // Packets may still come by the slower way of before.
+        let settled = self.path_changed == 0;
         let advice = match least {
-            least if least > OVER && playing.offsets.len() >= enough => Advice::Shorten,
+            least if settled && least > OVER && playing.offsets.len() >= enough => Advice::Shorten,
             _ if over < -UNDER => Advice::Stretch,
             _ => Advice::Keep,
         };
@@ -423,14 +472,7 @@ impl JitterBuffer {
             return;
         };
         if timeline.playing.is_none() && now >= timeline.origin + initial {
-            timeline.playing = Some(Playing {
-                next: first,
-                sequence,
-                duration,
-                pause: false,
-                held: 0,
-                offsets: VecDeque::new(),
-            });
+            timeline.playing = Some(Playing::new(first, sequence, duration));
         }
     }
 
@@ -511,10 +553,10 @@ impl JitterBuffer {
     fn nanoseconds(&self, ticks: i64) -> i64 {
         (i128::from(ticks) * 1_000_000_000 / i128::from(self.clock_rate)) as i64
     }
+}
 
-    fn ticks(&self, nanoseconds: i64) -> i64 {
-        (i128::from(nanoseconds) * i128::from(self.clock_rate) / 1_000_000_000) as i64
-    }
+fn ticks(clock_rate: u32, nanoseconds: i64) -> i64 {
+    (i128::from(nanoseconds) * i128::from(clock_rate) / 1_000_000_000) as i64
 }
 
 fn nanoseconds(nanoseconds: i64) -> Duration {

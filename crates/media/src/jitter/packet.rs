@@ -18,8 +18,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            initial: Duration::from_millis(35),
-            minimum: Duration::from_millis(20),
+            initial: Duration::from_millis(20),
+            minimum: Duration::from_millis(4),
             maximum: Duration::from_millis(400),
             capacity: 200,
         }

@@ -58,8 +58,8 @@ impl Health {
         }
     }
 
-    /// The device called back.
-    pub(super) fn called(&self) {
+    /// The device called back: so long after the time before, if there was one.
+    pub(super) fn called(&self) -> Option<Duration> {
         let now = self.now();
         let last = self.last_call.swap(now, Ordering::Relaxed);
         let apart = Duration::from_nanos(now.saturating_sub(last));
@@ -67,6 +67,7 @@ impl Health {
         if last != 0 && !begins && apart > self.patience && apart < PAUSE {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
+        (last != 0).then_some(apart)
     }
 
     /// How often it called back too late since this was asked last.

@@ -18,6 +18,9 @@ use crate::{FRAME, SAMPLE_RATE};
 
 /// With more than this waiting, what is written is lost: the device stands still.
 const MOST_MS: u32 = 120;
+/// A device that calls back so much later than it should stood still. What was written meanwhile, by
+/// the writer's own clock, would only be heard late from then on.
+const STOOD_STILL: Duration = Duration::from_millis(30);
 const RING_MS: u32 = 500;
 /// The period that is reckoned with falls back to what the device takes at a time by this share
 /// with every callback.
@@ -116,17 +119,19 @@ impl Feed {
         }
     }
 
-    /// Not before the device has asked once: until it runs, the ring would only fill.
     fn wants_frame(&self) -> bool {
-        let demand = &self.line.demand;
-        let runs = demand.period.load(Ordering::Relaxed) > 0 && !self.line.health.is_lost();
-        runs && self.waiting() < demand.threshold()
+        self.runs() && self.waiting() < self.line.demand.threshold()
+    }
+
+    /// Not before the device has asked once: until it runs, the ring would only fill.
+    fn runs(&self) -> bool {
+        self.line.demand.period.load(Ordering::Relaxed) > 0 && !self.line.health.is_lost()
     }
 
     /// A device that does not take its sound loses the frame.
     fn write(&mut self, frame: &[i16; FRAME]) {
         self.learn();
-        if self.waiting() > (self.line.rate * MOST_MS / 1_000) as usize {
+        if !self.runs() || self.waiting() > (self.line.rate * MOST_MS / 1_000) as usize {
             return;
         }
         self.scaled.clear();
@@ -239,6 +244,7 @@ fn line(
     let drain = Drain {
         ring: consumer,
         channels: usize::from(channels).max(1),
+        rate: rate.max(1),
         demand: Arc::clone(&demand),
         health: Arc::clone(health),
         bell: bell.clone(),
@@ -260,6 +266,7 @@ fn line(
 struct Drain {
     ring: Consumer<f32>,
     channels: usize,
+    rate: u32,
     demand: Arc<Demand>,
     health: Arc<Health>,
     bell: Bell,
@@ -293,8 +300,8 @@ impl Drain {
 
     /// Plays what is there, and asks for more when it would not last for the next time.
     fn play<T: SizedSample + FromSample<f32>>(&mut self, samples: &mut [T]) {
-        self.health.called();
         let wanted = samples.len() / self.channels;
+        self.skip_old(wanted);
         let mut lacking = 0;
         for frame in samples.chunks_mut(self.channels) {
             let sample = match self.ring.pop() {
@@ -311,6 +318,21 @@ impl Drain {
             self.demand.dry.fetch_add(lacking, Ordering::Relaxed);
         }
         self.ask(wanted);
+    }
+
+    /// After a standstill only what would be there without it is worth its delay.
+    fn skip_old(&mut self, wanted: usize) {
+        let Some(apart) = self.health.called() else {
+            return;
+        };
+        let usual = Duration::from_secs(wanted.max(self.before) as u64) / self.rate;
+        let kept = self.demand.threshold();
+        if apart > usual + STOOD_STILL
+            && let Some(old) = self.ring.slots().checked_sub(kept)
+            && let Ok(old) = self.ring.read_chunk(old)
+        {
+            old.commit_all();
+        }
     }
 
     fn ask(&mut self, wanted: usize) {

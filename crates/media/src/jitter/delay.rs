@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A bin of the histogram, in nanoseconds.
-const BIN: i64 = 2_000_000;
-const BINS: usize = 300;
+const BIN: i64 = 1_000_000;
+const BINS: usize = 600;
 /// This share of the packets shall come in time.
 const QUANTILE: f64 = 0.99;
 /// Room beyond it, for the unsteadiness of the playout's own ticks (nanoseconds).
-const MARGIN: i64 = 6_000_000;
+const MARGIN: i64 = 5_000_000;
 /// A packet's weight fades by this with every later one: half of it is gone after 5 s.
 const FADING: f64 = 0.997;
 /// The quickest transit is the least of so many windows.

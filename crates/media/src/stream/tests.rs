@@ -227,7 +227,7 @@ fn the_buffer_of_a_steady_path_stays_short() {
     for party in &pair.parties {
         let stats = party.stream.stats();
         assert!(stats.buffer_ms.unwrap() < 45.0, "{stats:?}");
-        assert_eq!(stats.target_ms, Some(6.0));
+        assert_eq!(stats.target_ms, Some(5.0));
         assert!(stats.jitter_ms.unwrap() < 0.1);
         assert_eq!((stats.concealed, stats.concealed_ms), (0, 0));
         assert_eq!(stats.burst_packets, None);
@@ -252,7 +252,7 @@ fn what_follows_a_lost_packet_is_waited_for_only_while_packets_are_lost() {
         pair.parties[0].stream.stats().target_ms.unwrap()
     });
     let [clean, lossy, after] = targets;
-    assert_eq!(clean, 6.0);
+    assert_eq!(clean, 5.0);
     assert!((40.0..=60.0).contains(&lossy), "{targets:?}");
     assert_eq!(after, clean);
     // A tone is bridged so well that the losses leave no hole.

@@ -16,7 +16,8 @@ const GLANCE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 /// The periods that are asked for. A device that calls back late again and again has a host too busy
 /// for a short one.
-const CAPTURE_PERIODS: [Duration; 3] = [
+const CAPTURE_PERIODS: [Duration; 4] = [
+    Duration::from_millis(5),
     Duration::from_millis(10),
     Duration::from_millis(20),
     Duration::from_millis(40),

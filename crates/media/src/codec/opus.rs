@@ -10,7 +10,7 @@ const LONGEST: usize = 5_760;
 /// Losses are concealed in multiples of 2.5 ms.
 const GRAIN: usize = 120;
 /// What the encoder is told at first, in bits a second.
-const BITRATE: i32 = 42_000;
+const BITRATE: i32 = 38_000;
 /// From 5 on the voice loses nothing that is heard; from 7 on the encoder tells music and tones from
 /// speech, and its choice of mode decides how well a lost packet can be concealed.
 pub(super) const COMPLEXITY: u8 = 7;

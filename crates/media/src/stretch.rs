@@ -20,10 +20,13 @@ pub(crate) fn shorten(sound: &mut Vec<i16>, must: bool) -> usize {
     let Some(lag) = fitting_lag(sound, must) else {
         return 0;
     };
-    let seam: Vec<i16> = (0..SEAM)
-        .map(|n| fade(at(sound, n), at(sound, n + lag), n))
-        .collect();
-    sound.splice(..SEAM + lag, seam);
+    for n in 0..SEAM {
+        let faded = fade(at(sound, n), at(sound, n + lag), n);
+        if let Some(place) = sound.get_mut(n) {
+            *place = faded;
+        }
+    }
+    sound.drain(SEAM..SEAM + lag);
     lag
 }
 
@@ -32,12 +35,16 @@ pub(crate) fn lengthen(sound: &mut Vec<i16>, must: bool) -> usize {
     let Some(lag) = fitting_lag(sound, must) else {
         return 0;
     };
-    let seam: Vec<i16> = (0..SEAM)
-        .map(|n| fade(at(sound, n + lag), at(sound, n), n))
-        .collect();
-    let mut begin = sound.get(..lag).unwrap_or_default().to_vec();
-    begin.extend(seam);
-    sound.splice(..SEAM, begin);
+    let mut before = [0; NEEDED];
+    for (place, sample) in before.iter_mut().zip(sound.iter()) {
+        *place = *sample;
+    }
+    let end = sound.len();
+    sound.resize(end + lag, 0);
+    sound.copy_within(SEAM..end, SEAM + lag);
+    for (n, place) in sound.iter_mut().skip(lag).take(SEAM).enumerate() {
+        *place = fade(at(&before, n + lag), at(&before, n), n);
+    }
     lag
 }
 

@@ -95,22 +95,28 @@ fn combine(out: &mut Vec<u8>, begin: usize, payload: &[u8]) {
 }
 
 /// A packet that was restored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Restored {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Restored<'a> {
     pub(crate) sequence: u16,
     /// By how many ticks its timestamp is before that of the packet whose block restored it,
     pub(crate) offset: u32,
     /// whose timestamp this is.
     pub(crate) timestamp: u32,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: &'a [u8],
 }
 
-/// What the receiver knows: payloads and blocks that are not used up.
+/// What the receiver knows: payloads and blocks that are not used up. Its memory is used again and
+/// again.
 #[derive(Debug, Default)]
 pub(crate) struct Solver {
     known: Vec<(u16, Vec<u8>)>,
     next: usize,
     blocks: Vec<Pending>,
+    /// What blocks of before were kept in.
+    spare: Vec<Vec<u8>>,
+    /// The sum of a block and all its sources but one: that one, with its length before and zeros
+    /// behind.
+    sum: Vec<u8>,
 }
 
 /// A block with sources that are unknown.
@@ -119,15 +125,20 @@ struct Pending {
     sequence: u16,
     timestamp: u32,
     duration: u32,
-    distances: Vec<u8>,
+    distances: [u8; MOST_SOURCES],
+    sources: usize,
     data: Vec<u8>,
 }
 
 impl Pending {
+    fn distances(&self) -> &[u8] {
+        self.distances.get(..self.sources).unwrap_or_default()
+    }
+
     /// The sources that are unknown: how many, and the last of them.
     fn unknown(&self, solver: &[(u16, Vec<u8>)]) -> (usize, u8) {
         let mut unknown = (0, 0);
-        for distance in &self.distances {
+        for distance in self.distances() {
             let sequence = self.sequence.wrapping_sub(u16::from(*distance));
             if find(solver, sequence).is_none() {
                 unknown = (unknown.0 + 1, *distance);
@@ -136,23 +147,29 @@ impl Pending {
         unknown
     }
 
-    /// The payload of the only unknown source.
-    fn restore(&self, known: &[(u16, Vec<u8>)], distance: u8) -> Option<Restored> {
-        let mut sum = self.data.clone();
-        for other in self.distances.iter().filter(|other| **other != distance) {
+    /// Writes the sum that leaves the source at this distance to `sum`, and says whether there is one.
+    fn restore(&self, known: &[(u16, Vec<u8>)], distance: u8, sum: &mut Vec<u8>) -> bool {
+        sum.clear();
+        sum.extend_from_slice(&self.data);
+        for other in self.distances().iter().filter(|other| **other != distance) {
             let sequence = self.sequence.wrapping_sub(u16::from(*other));
-            combine(&mut sum, 0, find(known, sequence)?);
+            match find(known, sequence) {
+                Some(payload) => combine(sum, 0, payload),
+                None => return false,
+            }
         }
-        let (&length, payload) = sum.split_first()?;
-        let (payload, padding) = payload.split_at_checked(usize::from(length))?;
         // Wrong when a source was not what the sender meant.
-        (!payload.is_empty() && padding.iter().all(|octet| *octet == 0)).then(|| Restored {
-            sequence: self.sequence.wrapping_sub(u16::from(distance)),
-            offset: u32::from(distance) * self.duration,
-            timestamp: self.timestamp,
-            payload: payload.to_vec(),
+        let parts = split(sum);
+        parts.is_some_and(|(payload, padding)| {
+            !payload.is_empty() && padding.iter().all(|octet| *octet == 0)
         })
     }
+}
+
+/// The payload in a sum, and what follows it.
+fn split(sum: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, payload) = sum.split_first()?;
+    payload.split_at_checked(usize::from(length))
 }
 
 fn find(known: &[(u16, Vec<u8>)], sequence: u16) -> Option<&[u8]> {
@@ -188,45 +205,88 @@ impl Solver {
         block: &[u8],
     ) -> Option<u32> {
         let (&count, rest) = block.split_first()?;
-        let (distances, data) = rest.split_at_checked(usize::from(count))?;
-        let farthest = *distances.iter().max()?;
-        if distances.len() > MOST_SOURCES || farthest > FARTHEST || distances.contains(&0) {
+        let (sources, octets) = rest.split_at_checked(usize::from(count))?;
+        let farthest = *sources.iter().max()?;
+        let mut distances = [0; MOST_SOURCES];
+        if farthest > FARTHEST || sources.contains(&0) {
             return None;
         }
+        distances.get_mut(..sources.len())?.copy_from_slice(sources);
+        let mut data = self.spare.pop().unwrap_or_default();
+        data.clear();
+        data.extend_from_slice(octets);
         let pending = Pending {
             sequence,
             timestamp,
             duration,
-            distances: distances.to_vec(),
-            data: data.to_vec(),
+            distances,
+            sources: sources.len(),
+            data,
         };
         if pending.unknown(&self.known).0 > 0 {
-            self.blocks.retain(|block| {
-                sequence.wrapping_sub(block.sequence) < REMEMBERED as u16
-                    && sequence != block.sequence
+            self.forget(|block| {
+                sequence.wrapping_sub(block.sequence) >= REMEMBERED as u16
+                    || sequence == block.sequence
             });
             if self.blocks.len() < REMEMBERED {
                 self.blocks.push(pending);
+                return Some(u32::from(farthest) * duration);
             }
         }
+        self.keep(pending.data);
         Some(u32::from(farthest) * duration)
     }
 
-    /// The next packet that can be restored.
-    pub(crate) fn poll(&mut self) -> Option<Restored> {
-        let known = &self.known;
-        let mut found = None;
-        self.blocks.retain(|block| match block.unknown(known) {
-            (0, _) => false,
-            (1, distance) if found.is_none() => {
-                found = block.restore(known, distance);
-                false
+    /// Lets blocks go.
+    fn forget(&mut self, mut out: impl FnMut(&Pending) -> bool) {
+        let mut at = 0;
+        while let Some(block) = self.blocks.get(at) {
+            if out(block) {
+                let block = self.blocks.remove(at);
+                self.keep(block.data);
+            } else {
+                at += 1;
             }
-            _ => true,
+        }
+    }
+
+    fn keep(&mut self, data: Vec<u8>) {
+        if self.spare.len() < REMEMBERED {
+            self.spare.push(data);
+        }
+    }
+
+    /// The next packet that can be restored.
+    pub(crate) fn poll(&mut self) -> Option<Restored<'_>> {
+        let (mut known, mut sum) = (
+            std::mem::take(&mut self.known),
+            std::mem::take(&mut self.sum),
+        );
+        let mut found = None;
+        self.forget(|block| match block.unknown(&known) {
+            (0, _) => true,
+            (1, distance) if found.is_none() => {
+                if block.restore(&known, distance, &mut sum) {
+                    found = Some((block.sequence, block.timestamp, block.duration, distance));
+                }
+                true
+            }
+            _ => false,
         });
-        let restored = found?;
-        self.known(restored.sequence, &restored.payload);
-        Some(restored)
+        std::mem::swap(&mut self.known, &mut known);
+        let restored = found.and_then(|(sequence, timestamp, duration, distance)| {
+            let sequence = sequence.wrapping_sub(u16::from(distance));
+            self.known(sequence, split(&sum)?.0);
+            Some((sequence, timestamp, u32::from(distance) * duration))
+        });
+        self.sum = sum;
+        let (sequence, timestamp, offset) = restored?;
+        Some(Restored {
+            sequence,
+            offset,
+            timestamp,
+            payload: split(&self.sum)?.0,
+        })
     }
 }
 
@@ -237,7 +297,7 @@ mod tests {
     use super::*;
 
     /// Sends `count` payloads with blocks of these distances, loses some, and gives what was restored.
-    fn run(count: u16, distances: &[u8], lost: impl Fn(u16) -> bool) -> Vec<Restored> {
+    fn run(count: u16, distances: &[u8], lost: impl Fn(u16) -> bool) -> Vec<u16> {
         let (mut history, mut solver) = (History::default(), Solver::default());
         let mut restored = Vec::new();
         let begin = u16::MAX - 20;
@@ -253,14 +313,14 @@ mod tests {
                     let at = u32::from(n) * 960;
                     assert!(solver.block(sequence, at, 960, &block).is_some());
                 }
-                restored.extend(std::iter::from_fn(|| solver.poll()));
+                while let Some(packet) = solver.poll() {
+                    let n = packet.sequence.wrapping_sub(begin);
+                    assert!(lost(n));
+                    assert_eq!(packet.payload, super::tests::payload(n));
+                    assert_eq!(packet.timestamp - packet.offset, u32::from(n) * 960);
+                    restored.push(n);
+                }
             }
-        }
-        for packet in &restored {
-            let n = packet.sequence.wrapping_sub(begin);
-            assert!(lost(n));
-            assert_eq!(packet.payload, super::tests::payload(n));
-            assert_eq!(packet.timestamp - packet.offset, u32::from(n) * 960);
         }
         restored
     }
@@ -309,8 +369,13 @@ mod tests {
                     solver.known(sequence % 100, &bytes);
                 }
                 solver.block(sequence % 100, 0, 960, &bytes);
-                prop_assert!(std::iter::from_fn(|| solver.poll()).count() <= REMEMBERED);
+                let mut restored = 0;
+                while solver.poll().is_some() {
+                    restored += 1;
+                }
+                prop_assert!(restored <= REMEMBERED);
                 prop_assert!(solver.known.len() <= REMEMBERED && solver.blocks.len() <= REMEMBERED);
+                prop_assert!(solver.spare.len() <= REMEMBERED);
             }
         }
     }

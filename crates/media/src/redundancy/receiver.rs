@@ -8,12 +8,12 @@ use super::red::Block;
 const WINDOW: u32 = 250;
 
 /// A payload that came again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Again {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Again<'a> {
     pub(crate) sequence: u16,
     pub(crate) timestamp: u32,
     pub(crate) payload_type: Option<u8>,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: &'a [u8],
 }
 
 /// What the receiving half does with each packet.
@@ -51,7 +51,7 @@ impl Receiver {
         duration: u32,
         primary: &[u8],
         blocks: &[Block<'_>],
-        again: &mut dyn FnMut(Again),
+        again: &mut dyn FnMut(Again<'_>),
     ) {
         self.packets += 1;
         if self.packets >= WINDOW {
@@ -77,7 +77,7 @@ impl Receiver {
                     sequence,
                     timestamp: timestamp.wrapping_sub(block.offset),
                     payload_type: Some(block.payload_type),
-                    payload: block.data.to_vec(),
+                    payload: block.data,
                 });
                 Some(block.offset)
             };

@@ -65,11 +65,6 @@ impl Sender {
             self.types.parity.is_some(),
         );
         if plan != self.plan {
-            eprintln!(
-                "plan {plan:?} {:.3} of {}",
-                self.trace.loss(),
-                self.trace.fates().len()
-            );
             tracing::debug!(?plan, loss = self.trace.loss(), "redundancy changes");
         }
         self.plan = plan;
@@ -110,21 +105,26 @@ impl Sender {
         match self.plan {
             Plan::None => return false,
             Plan::Copies(distances) => {
-                // The oldest first, as in RFC 2198 section 4.
-                let blocks = distances.iter().rev().filter_map(|distance| {
+                // The oldest first, as in RFC 2198 section 4: all headers, then all data.
+                let payload = &mut self.payload;
+                let mut written = 0u32;
+                for (place, distance) in distances.iter().rev().enumerate() {
+                    let Some(data) = self.history.get(*distance) else {
+                        continue;
+                    };
                     let block = Block {
                         payload_type: self.payload_type,
                         offset: u32::from(*distance) * self.ticks,
-                        data: self.history.get(*distance)?,
+                        data,
                     };
-                    Some(block)
-                });
-                let payload = &mut self.payload;
-                let blocks = blocks.filter(|block| red::push_header(payload, *block));
-                let data: Vec<&[u8]> = blocks.map(|block| block.data).collect();
-                self.payload.push(self.payload_type);
-                data.iter()
-                    .for_each(|data| self.payload.extend_from_slice(data));
+                    written |= u32::from(red::push_header(payload, block)) << place;
+                }
+                payload.push(self.payload_type);
+                for (place, distance) in distances.iter().rev().enumerate() {
+                    if written >> place & 1 == 1 {
+                        payload.extend_from_slice(self.history.get(*distance).unwrap_or_default());
+                    }
+                }
             }
             Plan::Parity(distances, every) => {
                 let Some(payload_type) = self.types.parity else {

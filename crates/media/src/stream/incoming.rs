@@ -195,13 +195,13 @@ impl Incoming {
         let (Some(receiver), Some(playout)) = (&mut source.redundancy, &mut source.playout) else {
             return;
         };
-        let mut again = |again: Again| {
+        let mut again = |again: Again<'_>| {
             let payload_type = again.payload_type.unwrap_or(red.payload_type);
             let mut known = payload_types.iter();
             let codec = known.find(|(known, _)| *known == payload_type);
             let duration = codec.and_then(|(_, codec)| {
                 let same_clock = codec.clock_rate() == playout.clock_rate();
-                codec::duration(*codec, &again.payload).filter(|_| same_clock)
+                codec::duration(*codec, again.payload).filter(|_| same_clock)
             });
             if let Some(duration) = duration {
                 playout.restore(Packet {
@@ -210,7 +210,7 @@ impl Incoming {
                     marker: false,
                     payload_type,
                     duration,
-                    payload: again.payload,
+                    payload: again.payload.to_vec(),
                 });
             }
         };

@@ -3,11 +3,13 @@
 
 mod activity;
 mod maker;
+mod room;
 
 use std::f32::consts::LOG10_2;
 
 pub(crate) use self::activity::VoiceActivity;
 pub(crate) use self::maker::NoiseMaker;
+pub(crate) use self::room::Room;
 
 /// The encoding name in `a=rtpmap`.
 pub const CN: &str = "CN";

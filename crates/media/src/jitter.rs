@@ -346,7 +346,10 @@ impl JitterBuffer {
             Some((timestamp, _)) if timestamp <= next => self.take(timestamp),
             Some((timestamp, packet)) => {
                 let gap = timestamp - next;
-                let absent = packet.sequence.wrapping_sub(playing.sequence).wrapping_sub(1);
+                let absent = packet
+                    .sequence
+                    .wrapping_sub(playing.sequence)
+                    .wrapping_sub(1);
                 let pause = pause::before(gap, absent, packet.duration, playing.pause);
                 if pause > 0 {
                     return self.pause(pause, behind);

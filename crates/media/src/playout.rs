@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::codec::{self, Codec, Decoder, Next};
-use crate::comfort_noise::{Noise, NoiseMaker};
-use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Settings, Step};
+use crate::comfort_noise::{Noise, NoiseMaker, Room};
+use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Pause, Settings, Step};
 use crate::quality::Losses;
 use crate::stretch;
 use crate::{FRAME, FRAME_TIME};
@@ -76,6 +76,8 @@ pub(crate) struct Playout {
     noise: NoiseMaker,
     /// The sender described its noise, and has not spoken since.
     in_noise: bool,
+    /// The noise of a sender that does not describe it.
+    room: Option<Room>,
     /// Decoded sound that is not yet played.
     sound: Vec<i16>,
     /// Missing steps in a row.
@@ -107,6 +109,7 @@ impl Playout {
             decoder: Decoder::new(codec)?,
             noise: NoiseMaker::new(seed),
             in_noise: false,
+            room: (codec == Codec::Opus).then(Room::new),
             sound: Vec::new(),
             gap: 0,
             put_off: 0,
@@ -290,12 +293,21 @@ impl Playout {
     fn decode(&mut self, packet: &Packet) {
         self.gap = 0;
         self.in_noise = false;
+        let before = self.sound.len();
         let decoded = match self.payload_types.codec(packet.payload_type) {
             Some(codec) => self.decoder.decode(codec, &packet.payload, &mut self.sound),
             None => false,
         };
         if !decoded {
-            self.conceal(packet.duration, None, true);
+            return self.conceal(packet.duration, None, true);
+        }
+        let Some(room) = &mut self.room else { return };
+        let decoded = self.sound.get_mut(before..).unwrap_or_default();
+        match packet.pause {
+            // Too short to hold any sound: libopus makes it up.
+            Pause::Begun => room.fill(decoded),
+            _ if room.hear(decoded) => self.buffer.quiet(),
+            _ => {}
         }
     }
 
@@ -323,7 +335,12 @@ impl Playout {
         }
         if recovered {
             self.counters.recovered += 1;
-        } else if lost && !gone {
+        } else if !lost {
+            let made = self.sound.get_mut(before..).unwrap_or_default();
+            if let Some(room) = &mut self.room {
+                room.fill(made);
+            }
+        } else if !gone {
             self.counters.concealed += 1;
             let ticks = Duration::from_secs(u64::from(duration));
             self.counters.made_up += ticks / self.clock_rate;

@@ -33,6 +33,8 @@ const TONAL: f32 = 0.01;
 const HUM: f32 = -50.0;
 /// What follows voice is taken for voice for so many frames: 200 ms, in which words end and begin again.
 const HANGOVER: usize = 20;
+/// So many frames without voice are quiet.
+const QUIET: usize = 5;
 /// The weight of the newest frame in what is known of the noise.
 const NEWEST: f32 = 0.1;
 /// The pole of the filter that takes away a microphone's direct voltage.
@@ -51,6 +53,8 @@ pub(crate) struct VoiceActivity {
     /// The least of each of the last windows, the newest at the back.
     least: VecDeque<f32>,
     frames: usize,
+    /// What is louder than this is voice, before the floor is known.
+    unknown: f32,
     hangover: usize,
     /// The autocorrelation of the noise.
     correlation: Option<[f32; LAGS]>,
@@ -66,10 +70,24 @@ impl VoiceActivity {
             recent: VecDeque::new(),
             least: VecDeque::new(),
             frames: 0,
+            unknown: UNKNOWN,
             // A call begins with voice.
             hangover: HANGOVER,
             correlation: None,
         }
+    }
+
+    /// One for sound that is not to be withheld, which need not be sure of the floor.
+    pub(crate) fn at_once() -> VoiceActivity {
+        VoiceActivity {
+            unknown: TOO_LOUD,
+            ..VoiceActivity::new()
+        }
+    }
+
+    /// Nobody spoke for some frames.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.hangover + QUIET <= HANGOVER
     }
 
     /// Hears sound of 48 kHz: whether there is voice in it, or was just before.
@@ -132,7 +150,7 @@ impl VoiceActivity {
             *least = level.min(*least);
         }
         let most = match self.frames < WINDOWS * WINDOW {
-            true => UNKNOWN,
+            true => self.unknown,
             false => TOO_LOUD,
         };
         let floor = self.least.iter().copied().fold(f32::MAX, f32::min);

@@ -64,7 +64,9 @@ impl NoiseMaker {
     fn white(&mut self) -> f32 {
         let word = self.random.next_u64().to_le_bytes();
         let halves = word.as_chunks::<2>().0.iter();
-        let sum: f32 = halves.map(|&half| f32::from(i16::from_le_bytes(half))).sum();
+        let sum: f32 = halves
+            .map(|&half| f32::from(i16::from_le_bytes(half)))
+            .sum();
         // Each has a variance of 65536²/12.
         sum * (3.0f32.sqrt() / 65_536.0)
     }
@@ -73,7 +75,8 @@ impl NoiseMaker {
     fn filter(&mut self, excitation: f32, reflection: &[f32; ORDER]) -> f32 {
         let mut forward = excitation;
         for section in (0..ORDER).rev() {
-            let (Some(k), Some(&behind)) = (reflection.get(section), self.state.get(section)) else {
+            let (Some(k), Some(&behind)) = (reflection.get(section), self.state.get(section))
+            else {
                 continue;
             };
             forward -= k * behind;

@@ -76,7 +76,11 @@ fn noise_has_the_level_that_the_packet_says() {
 
 #[test]
 fn noise_has_the_spectrum_that_the_packet_says() {
-    for coefficients in [[20u8, 180, 127, 90], [200, 150, 100, 140], [127, 230, 60, 127]] {
+    for coefficients in [
+        [20u8, 180, 127, 90],
+        [200, 150, 100, 140],
+        [127, 230, 60, 127],
+    ] {
         let payload = [&[40], &coefficients[..]].concat();
         let sound = made(&payload, 10);
         let reflection: Vec<f64> = coefficients
@@ -89,7 +93,10 @@ fn noise_has_the_spectrum_that_the_packet_says() {
             let share = steps.sum::<f64>() / 25.0 * 250.0 / 4_000.0;
             let meant = -40.0 + 10.0 * share.log10();
             let heard = band(&sound, hz);
-            assert!((heard - meant).abs() < 1.5, "{payload:?} {hz}: {heard} for {meant}");
+            assert!(
+                (heard - meant).abs() < 1.5,
+                "{payload:?} {hz}: {heard} for {meant}"
+            );
         }
     }
 }
@@ -115,7 +122,10 @@ fn what_is_written_is_read() {
     }
     let heard = activity.noise();
     assert!(heard.level.abs_diff(50) <= 1, "{heard:?}");
-    assert!((heard.reflection[0] - noise.reflection[0]).abs() < 0.1, "{heard:?}");
+    assert!(
+        (heard.reflection[0] - noise.reflection[0]).abs() < 0.1,
+        "{heard:?}"
+    );
 }
 
 #[test]
@@ -125,19 +135,27 @@ fn hostile_payloads_are_noise_or_nothing() {
     assert_eq!(Noise::parse(&[0x80 | 30]), Noise::parse(&[30]));
     // What is longer than a receiver cares for is left out.
     let long = Noise::parse(&[&[30u8], &[140; 5_000][..]].concat()).unwrap();
-    assert_eq!(Some(long), Noise::parse(&[&[30u8], &[140; ORDER][..]].concat()));
+    assert_eq!(
+        Some(long),
+        Noise::parse(&[&[30u8], &[140; ORDER][..]].concat())
+    );
     // The extremes, 255 among them, which has no meaning: loud at most, and never more than full scale.
     for coefficients in [[255u8; ORDER], [0; ORDER], [254; ORDER]] {
         for said in [0, 50, 127] {
             let sound = made(&[&[said], &coefficients[..]].concat(), 10);
-            assert!(level(&sound) < 6.0 - f32::from(said).min(90.0), "{coefficients:?} {said}");
+            assert!(
+                level(&sound) < 6.0 - f32::from(said).min(90.0),
+                "{coefficients:?} {said}"
+            );
         }
     }
     let mut state = 1u64;
     let mut maker = NoiseMaker::new(1);
     let mut sound = Vec::new();
     for _ in 0..2_000 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let octets = state.to_le_bytes();
         let length = (state >> 60) as usize % 9;
         if let Some(noise) = Noise::parse(&octets[..length.min(8)]) {

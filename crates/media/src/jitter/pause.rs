@@ -21,6 +21,16 @@ pub(super) fn before(gap: i64, absent: u16, duration: u32, announced: Pause) -> 
 }
 
 impl JitterBuffer {
+    /// Nobody spoke in the packet that was taken out last: a pause may follow it.
+    pub(crate) fn quiet(&mut self) {
+        let timeline = self.timeline.as_mut();
+        if let Some(playing) = timeline.and_then(|timeline| timeline.playing.as_mut())
+            && playing.pause == Pause::No
+        {
+            playing.pause = Pause::Possible;
+        }
+    }
+
     /// Whether nothing has to come now.
     pub(super) fn pauses(&self, playing: &Playing) -> bool {
         match playing.pause {

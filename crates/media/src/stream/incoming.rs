@@ -370,7 +370,8 @@ impl Incoming {
             Content::Sound(codec) => Some(codec),
             _ => {
                 let mut of_clock = self.payload_types.codecs.iter();
-                let codec = of_clock.find(|(_, codec)| Some(codec.clock_rate()) == content.clock_rate());
+                let codec =
+                    of_clock.find(|(_, codec)| Some(codec.clock_rate()) == content.clock_rate());
                 codec.map(|(_, codec)| *codec)
             }
         };

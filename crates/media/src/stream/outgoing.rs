@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use rtp_types::RtpPacketBuilder;
 
-use crate::codec::{self, Codec, EXPECTED_LOSS, Encoder, OpusSettings};
-use crate::jitter::Pause;
+use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings};
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
 use crate::rtcp::SenderInfo;
 use crate::stream::congestion::MOST;
-use crate::stream::pauses::{Pauses, Verdict};
+use crate::stream::pauses::{Pauses, Sent, Verdict};
 use crate::telephone_event::KeySender;
 use crate::{FRAME_TIME, SAMPLE_RATE};
 
@@ -152,7 +151,13 @@ impl Outgoing {
             packets.extend(match (self.key_packet(), verdict) {
                 (Some(packet), _) => Some(packet),
                 (None, Verdict::Voice) => payload.and_then(|payload| self.sound_packet(&payload)),
-                (None, Verdict::Noise { payload_type, payload }) => {
+                (
+                    None,
+                    Verdict::Noise {
+                        payload_type,
+                        payload,
+                    },
+                ) => {
                     self.begins = true;
                     self.packet(false, payload_type, &payload)
                 }
@@ -165,14 +170,13 @@ impl Outgoing {
 
     /// Sound as a packet, unless it is a pause that the peer knows of.
     fn sound_packet(&mut self, primary: &[u8]) -> Option<Vec<u8>> {
-        if !self.pauses.passes(primary, self.ptime) {
-            self.begins = true;
+        let sent = self.pauses.judge(primary, self.ptime);
+        // With Opus something is sent in pauses, too: the talk-spurt begins after it.
+        self.begins |= sent != Sent::Voice;
+        if sent == Sent::Nothing {
             return None;
         }
-        // With Opus, something is sent in pauses too; the talk-spurt begins after that.
-        let pauses = matches!(self.pauses, Pauses::Opus(_));
-        let spoken = !pauses || codec::pause(self.codec, primary) == Pause::No;
-        let marker = self.begins && (spoken || self.packets == 0);
+        let marker = self.begins && sent == Sent::Voice;
         let mut redundancy = self.redundancy.take();
         let (payload_type, payload) = match &mut redundancy {
             Some(sender) => sender.wrap(primary, self.sequence, self.timestamp),

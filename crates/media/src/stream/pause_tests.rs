@@ -109,7 +109,10 @@ fn found(call: &Call, begin: usize) -> usize {
         .collect();
     let fit = |at: &usize| {
         let heard = call.heard[*at..].iter().step_by(6);
-        heard.zip(&word).map(|(&a, b)| f32::from(a) * b).sum::<f32>() as i64
+        heard
+            .zip(&word)
+            .map(|(&a, b)| f32::from(a) * b)
+            .sum::<f32>() as i64
     };
     (begin..begin + 19_200).step_by(6).max_by_key(fit).unwrap()
 }
@@ -157,12 +160,18 @@ fn compare(codec: Codec, jitter: u64) {
         assert!(more(on.late, off.late), "{codec} {on:?} {off:?}");
         assert!(more(on.concealed, off.concealed), "{codec} {on:?} {off:?}");
     }
-    // The room is heard in the pauses, as loud as it is (libopus makes it a little weaker), for as
-    // long as they last.
+    // The room is heard in the pauses, as loud as it is, for as long as they last.
     let room = -f32::from(ROOM);
-    let least = if codec == Codec::Opus { room - 8.0 } else { room - 2.5 };
+    let least = if codec == Codec::Opus {
+        room - 4.0
+    } else {
+        room - 2.5
+    };
     for level in pauses(&on) {
-        assert!((least..room + 4.0).contains(&level), "{codec} {jitter}: {level}");
+        assert!(
+            (least..room + 4.0).contains(&level),
+            "{codec} {jitter}: {level}"
+        );
     }
 }
 
@@ -183,7 +192,12 @@ fn jitter_does_no_harm_to_words_after_pauses() {
 fn header(packet: &[u8]) -> (bool, u8, u32, usize) {
     let rtp = rtp_types::RtpPacket::parse(packet).unwrap();
     let payload = rtp.payload().len();
-    (rtp.marker_bit(), rtp.payload_type(), rtp.timestamp(), payload)
+    (
+        rtp.marker_bit(),
+        rtp.payload_type(),
+        rtp.timestamp(),
+        payload,
+    )
 }
 
 #[test]
@@ -213,7 +227,10 @@ fn opus_is_heard_of_every_400_ms_in_a_pause() {
         let leap = pair[1].2.wrapping_sub(pair[0].2);
         longest = longest.max(leap);
         leaps += usize::from(leap > 960);
-        assert!(!(pair[0].3 <= 2 && pair[1].3 <= 2 && leap < 19_200), "{pair:?}");
+        assert!(
+            !(pair[0].3 <= 2 && pair[1].3 <= 2 && leap < 19_200),
+            "{pair:?}"
+        );
     }
     assert!(leaps > 6 && longest <= 20_160, "{leaps} {longest}");
     // Each talk-spurt has a marker, and the first packet.
@@ -222,7 +239,8 @@ fn opus_is_heard_of_every_400_ms_in_a_pause() {
 
 #[test]
 fn a_changing_noise_is_told_at_most_every_200_ms() {
-    let mut sender = MediaStream::new(config(Codec::Pcma, true), 1, Instant::now(), UNIX_EPOCH).unwrap();
+    let mut sender =
+        MediaStream::new(config(Codec::Pcma, true), 1, Instant::now(), UNIX_EPOCH).unwrap();
     let begin = Instant::now();
     let mut maker = quiet_room();
     let mut told = Vec::new();
@@ -242,10 +260,19 @@ fn a_changing_noise_is_told_at_most_every_200_ms() {
             }
         }
     }
-    assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 20), "{told:?}");
-    let changes: Vec<_> = told.iter().filter(|(at, _)| (500..660).contains(at)).collect();
+    assert!(
+        told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 20),
+        "{told:?}"
+    );
+    let changes: Vec<_> = told
+        .iter()
+        .filter(|(at, _)| (500..660).contains(at))
+        .collect();
     // Louder by 12 dB: either it is told in steps, or it was taken for voice until it stayed.
-    assert!(!changes.is_empty() || told.iter().any(|(at, _)| *at >= 660), "{told:?}");
+    assert!(
+        !changes.is_empty() || told.iter().any(|(at, _)| *at >= 660),
+        "{told:?}"
+    );
     let last = told.last().unwrap().1;
     assert!(last.abs_diff(ROOM - 11) <= 1, "{told:?}");
 }
@@ -263,7 +290,11 @@ fn rtp(sequence: u16, timestamp: u32, marker: bool, payload_type: u8, payload: &
 }
 
 /// What a peer of another make sends: (milliseconds, packet); and what is heard of it until `end`.
-fn foreign(config: StreamConfig, packets: Vec<(u64, Vec<u8>)>, end: u64) -> (Vec<i16>, StreamStats) {
+fn foreign(
+    config: StreamConfig,
+    packets: Vec<(u64, Vec<u8>)>,
+    end: u64,
+) -> (Vec<i16>, StreamStats) {
     let begin = Instant::now();
     let mut bob = MediaStream::new(config, 3, begin, UNIX_EPOCH).unwrap();
     let mut packets = packets.into_iter().peekable();
@@ -317,19 +348,28 @@ fn the_noise_of_a_foreign_peer_is_heard_until_it_speaks_again() {
     // One second of speech, noise of -60, then of -50 dBov with a spectrum; speech again after three seconds.
     // Its timestamps run on, or they stand still in the pause, as those of some gateways do, or they leap;
     // and the first packet comes 60 ms late, or in time.
-    for (leap, late) in [(24_000i64, 0), (24_000, 60), (0, 0), (30_000, 0), (24_400, 0), (800_000, 0)] {
+    for (leap, late) in [
+        (24_000i64, 0),
+        (24_000, 60),
+        (0, 0),
+        (30_000, 0),
+        (24_400, 0),
+        (800_000, 0),
+    ] {
         let mut packets = loud(0, 100, 8_000);
         packets.push((1_000, rtp(150, 16_000, false, 13, &[60])));
         packets.push((2_500, rtp(151, 28_000, false, 13, &[50, 60, 160])));
         let mut again = loud(4_000, 152, (16_000 + leap) as u32);
-        again[0].0 += late;
-        again[1].0 += late.min(40);
+        for (n, packet) in (0..3).zip(&mut again) {
+            packet.0 += late - n * late / 3;
+        }
         again.sort_by_key(|(at, _)| *at);
         packets.extend(again);
+        let end = (16_000 + leap + 8_000) as u32;
+        packets.push((5_000, rtp(202, end, false, 13, &[60])));
         let (heard, stats) = foreign(pcmu.clone(), packets, 5_500);
-        assert_eq!((stats.lost, stats.late), (0, 0), "{leap} {late} {stats:?}");
-        // The end of this test is the only thing that is missing.
-        assert!(stats.concealed <= 10, "{leap} {late} {stats:?}");
+        let counted = (stats.lost, stats.late, stats.concealed);
+        assert_eq!(counted, (0, 0, 0), "{leap} {late} {stats:?}");
         let first = level(&heard[48 * 1_300..48 * 2_300]);
         let second = level(&heard[48 * 2_800..48 * 3_900]);
         assert!((first + 60.0).abs() < 1.5, "{leap} {late} {first}");
@@ -362,24 +402,38 @@ fn noise_that_is_no_noise_does_no_harm() {
     packets.push((1_040, rtp(152, 16_320, false, 13, &long)));
     packets.push((1_060, rtp(152, 16_320, false, 13, &long)));
     packets.push((1_080, rtp(153, 9, false, 13, &[0x80 | 65])));
-    packets.extend((0..500).map(|n| (1_100, rtp(154 + n, 16_800, false, 13, &[n as u8; 3]))));
+    packets.extend((0..500).map(|n| (1_100, rtp(154 + n, 16_800, false, 13, &[60, n as u8, 255]))));
     packets.extend(loud(3_000, 654, 32_000));
+    packets.push((4_000, rtp(704, 40_000, false, 13, &[60])));
     let (heard, stats) = foreign(pcmu, packets, 4_500);
-    assert_eq!(loud_ms(&heard, 2_900, 4_400), 1_000, "{stats:?}");
+    let whole = loud_ms(&heard, 2_900, 4_400);
+    assert!((1_000..=1_020).contains(&whole), "{whole} {stats:?}");
     // Beside Opus it means nothing, nor before anything else came, if no codec of its clock was agreed.
     let mut opus = StreamConfig::new(Codec::Opus, "test");
     opus.comfort_noise.receive = Some(13);
     let (heard, _) = foreign(opus, vec![(0, rtp(1, 5, true, 13, &[30]))], 500);
     assert!(heard.iter().all(|&sample| sample == 0));
     // With one, a call may begin with it.
-    let (heard, stats) = foreign(config(Codec::G722, false), vec![(0, rtp(1, 5, true, 13, &[50]))], 2_000);
+    let (heard, stats) = foreign(
+        config(Codec::G722, false),
+        vec![(0, rtp(1, 5, true, 13, &[50]))],
+        2_000,
+    );
     let heard = level(&heard[48 * 200..]);
-    assert!((heard + 50.0).abs() < 1.5 && stats.concealed == 0, "{heard} {stats:?}");
+    assert!(
+        (heard + 50.0).abs() < 1.5 && stats.concealed == 0,
+        "{heard} {stats:?}"
+    );
 }
 
 /// libopus' packets of speech and pause, as (milliseconds, payload).
-fn opus_with_pauses(frames: usize) -> Vec<(u64, Vec<u8>)> {
+fn opus_with_pauses(frames: usize, complexity: u8) -> Vec<(u64, Vec<u8>)> {
     let mut encoder = crate::codec::Encoder::new(Codec::Opus, false).unwrap();
+    let settings = crate::OpusSettings {
+        complexity,
+        ..crate::OpusSettings::default()
+    };
+    encoder.configure(&settings).unwrap();
     encoder.set_dtx(true).unwrap();
     let mut maker = quiet_room();
     (0..frames / 2)
@@ -390,9 +444,15 @@ fn opus_with_pauses(frames: usize) -> Vec<(u64, Vec<u8>)> {
         .collect()
 }
 
+/// CELT and SILK make their own noise each; which of them is used depends on the complexity.
 #[test]
 fn pauses_of_opus_sound_as_noise_whether_they_are_announced_or_not() {
-    let spoken = opus_with_pauses(2 * CYCLE);
+    for complexity in [7, 4] {
+        opus_pauses(&opus_with_pauses(2 * CYCLE, complexity));
+    }
+}
+
+fn opus_pauses(spoken: &[(u64, Vec<u8>)]) {
     let begin_of_pause = spoken
         .iter()
         .position(|(_, payload)| payload.len() <= 2)
@@ -400,7 +460,7 @@ fn pauses_of_opus_sound_as_noise_whether_they_are_announced_or_not() {
     for announced in [true, false] {
         let mut packets = Vec::new();
         let mut seen_pause = false;
-        for (at, payload) in &spoken {
+        for (at, payload) in spoken {
             let small = payload.len() <= 2;
             if small && (!announced || seen_pause) {
                 continue;
@@ -414,7 +474,10 @@ fn pauses_of_opus_sound_as_noise_whether_they_are_announced_or_not() {
         assert_eq!(counted, (0, 0, 0), "announced: {announced} {stats:?}");
         for tenth in heard[48 * 1_900..48 * 3_100].chunks(4_800) {
             let level = level(tenth);
-            assert!((-64.0..-50.0).contains(&level), "announced: {announced} {level}");
+            assert!(
+                (-59.0..-51.0).contains(&level),
+                "announced: {announced} {level}"
+            );
         }
     }
     // A pause that is announced and does not end: the noise goes on.
@@ -424,20 +487,28 @@ fn pauses_of_opus_sound_as_noise_whether_they_are_announced_or_not() {
         .map(|(packet, at)| (at, packet))
         .collect();
     let end = packets.last().unwrap().0;
-    let (heard, stats) = foreign(StreamConfig::new(Codec::Opus, "test"), packets.clone(), end + 10_000);
+    let (heard, stats) = foreign(
+        StreamConfig::new(Codec::Opus, "test"),
+        packets.clone(),
+        end + 10_000,
+    );
     assert_eq!(stats.concealed, 0, "{stats:?}");
     for second in heard[48 * (end as usize + 500)..].chunks_exact(48_000) {
-        assert!((-64.0..-50.0).contains(&level(second)), "{}", level(second));
+        assert!((-59.0..-51.0).contains(&level(second)), "{}", level(second));
     }
     // One that nobody announced is an outage after a second.
     packets.pop();
-    let (_, stats) = foreign(StreamConfig::new(Codec::Opus, "test"), packets, end + 10_000);
+    let (_, stats) = foreign(
+        StreamConfig::new(Codec::Opus, "test"),
+        packets,
+        end + 10_000,
+    );
     assert!(stats.concealed > 0, "{stats:?}");
 }
 
 #[test]
 fn what_opus_says_of_pauses_is_read() {
-    let spoken = opus_with_pauses(2 * CYCLE);
+    let spoken = opus_with_pauses(2 * CYCLE, 4);
     let pause = |payload: &[u8]| crate::codec::pause(Codec::Opus, payload);
     let count = |what: Pause| spoken.iter().filter(|(_, p)| pause(p) == what).count();
     assert!(count(Pause::No) > 80 && count(Pause::Possible) > 10 && count(Pause::Begun) > 80);
@@ -446,7 +517,13 @@ fn what_opus_says_of_pauses_is_read() {
         let begins = pause(&pair[0].1) != Pause::Begun && pause(&pair[1].1) == Pause::Begun;
         assert!(!begins || pause(&pair[0].1) == Pause::Possible);
     }
-    for bad in [&[][..], &[0xff], &[3, 0xff, 0xff], &[0x7b, 0x83, 9, 9], &[0x0f, 1, 2, 3]] {
+    for bad in [
+        &[][..],
+        &[0xff],
+        &[3, 0xff, 0xff],
+        &[0x7b, 0x83, 9, 9],
+        &[0x0f, 1, 2, 3],
+    ] {
         pause(bad);
     }
 }

@@ -22,12 +22,20 @@ pub(super) enum Verdict {
     /// It is sent.
     Voice,
     /// A description of the noise is sent in its place.
-    Noise {
-        payload_type: u8,
-        payload: Vec<u8>,
-    },
+    Noise { payload_type: u8, payload: Vec<u8> },
     /// Nothing is sent.
     Pause,
+}
+
+/// What becomes of a payload of Opus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It is sent, and is what somebody says.
+    Voice,
+    /// It is sent, and a pause goes on.
+    Noise,
+    /// It is not sent.
+    Nothing,
 }
 
 /// How pauses are sent.
@@ -35,10 +43,19 @@ pub(super) enum Verdict {
 pub(super) enum Pauses {
     /// As sound.
     Sent,
-    /// By what libopus makes of them: the time since something was sent, in a pause.
-    Opus(Option<Duration>),
+    /// By what libopus makes of them.
+    Opus(OpusPause),
     /// By comfort noise.
     Noise(Box<NoiseSender>),
+}
+
+/// What was sent of a pause in Opus.
+#[derive(Debug, Default)]
+pub(super) struct OpusPause {
+    /// How long it lasts.
+    length: Duration,
+    /// The time since something was sent.
+    silent: Duration,
 }
 
 /// Tells the peer of the noise in pauses.
@@ -54,7 +71,7 @@ impl Pauses {
     /// With this codec, and this number for comfort noise.
     pub(super) fn new(dtx: bool, codec: Codec, comfort_noise: Option<u8>) -> Pauses {
         match (codec, comfort_noise) {
-            (Codec::Opus, _) if dtx => Pauses::Opus(None),
+            (Codec::Opus, _) if dtx => Pauses::Opus(OpusPause::default()),
             (Codec::G722 | Codec::Pcmu | Codec::Pcma, Some(payload_type)) if dtx => {
                 Pauses::Noise(Box::new(NoiseSender {
                     payload_type,
@@ -74,21 +91,33 @@ impl Pauses {
         }
     }
 
-    /// Whether a payload of Opus is sent: what has two octets or fewer says only that a pause is there, and
-    /// once in a while is enough.
-    pub(super) fn passes(&mut self, payload: &[u8], time: Duration) -> bool {
-        let Pauses::Opus(since) = self else {
-            return true;
-        };
-        let since_sent = since.map(|since| since + time);
-        let pause = payload.len() <= 2;
-        let passes = !pause || since_sent.is_none_or(|since| since >= ALIVE);
-        *since = match (pause, passes) {
-            (false, _) => None,
-            (true, true) => Some(Duration::ZERO),
-            (true, false) => since_sent,
-        };
-        passes
+    /// Whether a payload of Opus is sent.
+    pub(super) fn judge(&mut self, payload: &[u8], time: Duration) -> Sent {
+        match self {
+            Pauses::Opus(pause) => pause.judge(payload, time),
+            Pauses::Sent | Pauses::Noise(_) => Sent::Voice,
+        }
+    }
+}
+
+impl OpusPause {
+    /// What has two octets or fewer says only that a pause is there, and once in a while is enough. libopus
+    /// sends of the noise after every 400 ms.
+    fn judge(&mut self, payload: &[u8], time: Duration) -> Sent {
+        let begins = self.length.is_zero();
+        let due = self.silent + time >= ALIVE;
+        if payload.len() > 2 {
+            let of_noise = self.length + time > ALIVE;
+            *self = OpusPause::default();
+            return if of_noise { Sent::Noise } else { Sent::Voice };
+        }
+        self.length += time;
+        self.silent += time;
+        if !begins && !due {
+            return Sent::Nothing;
+        }
+        self.silent = Duration::ZERO;
+        Sent::Noise
     }
 }
 

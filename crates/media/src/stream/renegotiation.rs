@@ -33,10 +33,7 @@ impl MediaStream {
                     config.redundancy.send,
                 )
                 .and_then(|()| self.outgoing.configure(&config.opus))
-                .and_then(|()| {
-                    self.outgoing
-                        .set_dtx(config.dtx, config.comfort_noise.send)
-                })
+                .and_then(|()| self.outgoing.set_dtx(config.dtx, config.comfort_noise.send))
                 .map_err(|error| StreamError::Opus(error.to_string()))?;
         }
         self.outgoing.set_telephone_event(config.telephone_event);

@@ -30,6 +30,7 @@ fn ours_ice() -> IceDescription {
 
 fn ours() -> LocalMedia {
     LocalMedia {
+        accepted: Vec::new(),
         origin_user: "-".into(),
         session_id: 7,
         session_version: 8,

@@ -155,7 +155,7 @@ pub(crate) fn pause(payload: &[u8]) -> Pause {
         return Pause::No;
     };
     let voiced = |frame: &&[u8]| frame.first().is_some_and(|first| first >> (8 - parts) != 0);
-    match packet.frames.iter().any(|frame| voiced(frame)) {
+    match packet.frames.iter().any(voiced) {
         true => Pause::No,
         false => Pause::Possible,
     }

@@ -73,6 +73,8 @@ pub struct Section {
     pub opus_complexity: Option<Complexity>,
     /// Whether Opus packets are all of one size.
     pub opus_cbr: Option<bool>,
+    /// Whether pauses in speech are not sent.
+    pub dtx: Option<bool>,
     /// What the peer hears.
     pub audio_in: Option<String>,
     /// Where the peer is heard.
@@ -87,6 +89,8 @@ pub struct Section {
     pub tones: Option<ToneRegion>,
     /// What an incoming call rings with.
     pub ring_tone: Option<String>,
+    /// The sound device that it rings on.
+    pub ring_device: Option<String>,
     /// Where calls are recorded to.
     pub record: Option<PathBuf>,
     /// Whether echo is cancelled.
@@ -377,6 +381,7 @@ impl Section {
             srtp: self.srtp.or(other.srtp),
             opus_complexity: self.opus_complexity.or(other.opus_complexity),
             opus_cbr: self.opus_cbr.or(other.opus_cbr),
+            dtx: self.dtx.or(other.dtx),
             audio_in: self.audio_in.or(other.audio_in),
             audio_out: self.audio_out.or(other.audio_out),
             ptime: self.ptime.or(other.ptime),
@@ -384,6 +389,7 @@ impl Section {
             speaker_gain: self.speaker_gain.or(other.speaker_gain),
             tones: self.tones.or(other.tones),
             ring_tone: self.ring_tone.or(other.ring_tone),
+            ring_device: self.ring_device.or(other.ring_device),
             record: self.record.or(other.record),
             echo_cancellation: self.echo_cancellation.or(other.echo_cancellation),
             noise_suppression: self.noise_suppression.or(other.noise_suppression),
@@ -474,10 +480,12 @@ mod tests {
             all.srtp.is_some(),
             all.opus_complexity.is_some(),
             all.opus_cbr.is_some(),
+            all.dtx.is_some(),
             all.audio_in.is_some(),
             all.audio_out.is_some(),
             all.tones.is_some(),
             all.ring_tone.is_some(),
+            all.ring_device.is_some(),
             all.record.is_some(),
             all.echo_cancellation.is_some(),
             all.noise_suppression.is_some(),
@@ -485,7 +493,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 37]);
+        assert_eq!(everything, [true; 39]);
     }
 
     #[test]

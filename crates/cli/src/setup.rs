@@ -236,6 +236,7 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
             .opus_complexity
             .map_or(unsaid.opus_complexity, |complexity| complexity.0),
         opus_cbr: section.opus_cbr.unwrap_or(unsaid.opus_cbr),
+        dtx: section.dtx.unwrap_or(unsaid.dtx),
         duration: args.duration,
         ..unsaid
     })
@@ -387,7 +388,7 @@ fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
         output,
         mic_gain: gain(args.mic_gain, section.mic_gain),
         speaker_gain: gain(args.speaker_gain, section.speaker_gain),
-        tones: voice::tones(&args.voice, section),
+        tones: voice::tones(&args.voice, section)?,
         record: args.voice.record.clone().or_else(|| section.record.clone()),
         voice,
     })

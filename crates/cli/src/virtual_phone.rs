@@ -43,6 +43,8 @@ pub struct VirtualPhone {
     addresses: Vec<IpAddr>,
     tone: f64,
     spoken: u64,
+    /// The one at the phone says nothing.
+    hushed: bool,
     next_media_port: u16,
     /// The call whose microphone is open, and when it takes its next frame.
     microphone: Option<(CallKey, Instant)>,
@@ -94,6 +96,7 @@ impl VirtualPhone {
             addresses,
             tone,
             spoken: 0,
+            hushed: false,
             next_media_port: FIRST_MEDIA_PORT,
             microphone: None,
             mapped: HashMap::new(),
@@ -142,6 +145,11 @@ impl VirtualPhone {
     /// The tone that this phone speaks, in hertz.
     pub fn tone(&self) -> f64 {
         self.tone
+    }
+
+    /// From now on the one at the phone says nothing, or speaks again: there is some noise of the room.
+    pub fn hush(&mut self, hushed: bool) {
+        self.hushed = hushed;
     }
 
     fn handle_output(&mut self, now: Instant, output: Output, out: &mut Outbox) {
@@ -249,6 +257,9 @@ impl VirtualPhone {
         {
             let frame = std::array::from_fn(|index| {
                 let sample = self.spoken + index as u64;
+                if self.hushed {
+                    return room(sample);
+                }
                 let seconds = sample as f64 / f64::from(ringtrue_media::SAMPLE_RATE);
                 (AMPLITUDE * (TAU * self.tone * seconds).sin()) as i16
             });
@@ -258,6 +269,13 @@ impl VirtualPhone {
             self.phone.handle_playback(now, call);
         }
     }
+}
+
+/// A sample of noise, some 60 dB below full scale.
+fn room(sample: u64) -> i16 {
+    let mixed = (sample ^ 0x9e37_79b9).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((mixed >> 32) % 101) as i16 - 50
 }
 
 fn interfaces(addresses: &[IpAddr]) -> Vec<Interface> {

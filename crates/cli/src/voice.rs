@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use ringtrue_media::audio::{REGIONS, Region};
+use ringtrue_media::audio::{AudioError, AudioOutput, REGIONS, Region};
 use ringtrue_phone::driver::{RingTone, Switch, ToneChoice, VoiceChoice};
 use serde::Deserialize;
 
@@ -64,18 +64,31 @@ pub fn parse_region(text: &str) -> Result<&'static Region, String> {
 }
 
 /// The tones: the command line's, then those of the settings.
-pub fn tones(args: &VoiceArgs, section: &Section) -> ToneChoice {
+///
+/// # Errors
+/// When the ring tone's device is none.
+pub fn tones(args: &VoiceArgs, section: &Section) -> Result<ToneChoice, AudioError> {
     let unsaid = ToneChoice::default();
     let set = section.tones.as_ref().map(|region| region.0);
     let ring = args.ring_tone.as_deref().or(section.ring_tone.as_deref());
-    ToneChoice {
+    let device = section.ring_device.as_deref().map(AudioOutput::parse);
+    let ring_device = match device {
+        Some(Ok(device @ AudioOutput::Device(_))) => Some(device),
+        None => None,
+        Some(_) => {
+            let what = "ring-device takes the name of a sound device";
+            return Err(AudioError::Option(what.to_owned()));
+        }
+    };
+    Ok(ToneChoice {
         region: args.tones.or(set).unwrap_or(unsaid.region),
         ring: match ring {
             None | Some("default") => RingTone::Chimes,
             Some("none") => RingTone::Silent,
             Some(path) => RingTone::Wav(path.into()),
         },
-    }
+        ring_device,
+    })
 }
 
 /// What the command line says, then the settings.

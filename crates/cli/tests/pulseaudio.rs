@@ -27,10 +27,10 @@ const SINKS: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 struct Server(Child);
 
 impl Server {
-    fn start(place: &Place) -> Option<Server> {
+    fn start(place: &Place, sinks: &[&str]) -> Option<Server> {
         let socket = place.path("native");
         let mut script = ".fail\n".to_owned();
-        for sink in SINKS {
+        for sink in sinks {
             script += &format!("load-module module-null-sink sink_name={sink} rate=48000\n");
         }
         script +=
@@ -73,14 +73,19 @@ impl Drop for Server {
 
 #[test]
 fn a_call_carries_sound_from_device_to_device() {
-    let place = Place::new("pulse");
-    let Some(_server) = Server::start(&place) else {
+    within("pulse", &SINKS, "inside_a_server");
+}
+
+/// Runs an ignored test beside a server with these sinks.
+fn within(name: &str, sinks: &[&str], test: &str) {
+    let place = Place::new(name);
+    let Some(_server) = Server::start(&place, sinks) else {
         println!("skipped: pulseaudio is not installed");
         return;
     };
     // The sound system is named by the environment, which a test may not change for itself.
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "inside_a_server", "--ignored", "--nocapture"])
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .env("PULSE_SERVER", format!("unix:{}", place.path("native")))
         .output()
         .unwrap();
@@ -112,7 +117,7 @@ fn inside_a_server() {
     ));
     alice.hears();
     bob.hears();
-    let heard = [record("beta.monitor"), record("delta.monitor")];
+    let heard = [record("beta.monitor", 13), record("delta.monitor", 13)];
     let heard = heard.map(|recorder| recorder.join().unwrap());
     let limit = Duration::from_secs(25);
     assert_eq!((alice.wait(limit), bob.wait(limit)), (0, 0));
@@ -126,6 +131,66 @@ fn inside_a_server() {
         assert!(report.seconds >= 10.0, "{hz} Hz: {report:?}");
         assert!(report.longest_gap_ms <= 40.0, "{hz} Hz: {report:?}");
     }
+}
+
+/// ```text
+///   alice (440 Hz) ~~~~~~ bob -> [desk]     the ring tone
+///                             -> [headset]  alice
+/// ```
+#[test]
+fn a_call_rings_on_a_device_of_its_own() {
+    within("pulse-ring", &["headset", "desk"], "rings_inside_a_server");
+}
+
+#[test]
+#[ignore = "run by a_call_rings_on_a_device_of_its_own"]
+fn rings_inside_a_server() {
+    let place = Place::new("pulse-ring-call");
+    let settings = |device: &str| {
+        let path = place.path("settings.toml");
+        std::fs::write(&path, format!("ring-device = \"{device}\"\n")).unwrap();
+        path
+    };
+    let listen = "listen --bind 127.0.0.1:0 --json --once --answer after:6 \
+                  --audio-in silence --audio-out headset";
+    // What is not there is told at once.
+    for (device, complaint) in [("drawer", "drawer"), ("ring.wav", "a sound device")] {
+        let config = settings(device);
+        let (code, _, errors) = place.run(&format!("{listen} --config {config}"));
+        assert_eq!(code, 2, "{errors}");
+        assert!(
+            errors.contains("ring-device") && errors.contains(complaint),
+            "{errors}"
+        );
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    let config = settings("desk");
+    let mut bob = place.start(&format!("{listen} --config {config}"));
+    let address = bob.event("listening")["sip"].as_str().unwrap().to_owned();
+    let heard = [record("desk.monitor", 14), record("headset.monitor", 14)];
+    // Nothing rings before there is a call.
+    std::thread::sleep(Duration::from_secs(2));
+    let mut alice = place.start(&format!(
+        "call sip:bob@{address} --bind 127.0.0.1 --json --duration 12 \
+         --audio-in tone:440 --audio-out null"
+    ));
+    bob.event("ringing");
+    let [desk, headset] = heard.map(|recorder| recorder.join().unwrap());
+    let limit = Duration::from_secs(25);
+    assert_eq!((alice.wait(limit), bob.wait(limit)), (0, 0));
+    // The chimes are three tones at a time: how often one is in a tenth of a second.
+    let seconds = |sound: &[i16], hz| {
+        let tenths = sound.chunks(4_800);
+        tenths.filter(|tenth| tone::level(tenth, hz) > 0.03).count() as f64 / 10.0
+    };
+    // The middle one of the chimes, and alice.
+    let (rings, speaks) = (seconds(&desk, 830.6), seconds(&headset, 440.0));
+    assert!(
+        rings > 0.5 && speaks > 3.0,
+        "rings {rings} s, speaks {speaks} s"
+    );
+    let strays = (seconds(&headset, 830.6), seconds(&desk, 440.0));
+    assert_eq!(strays, (0.0, 0.0));
 }
 
 /// Somebody who hums into a sink until it is over.
@@ -145,13 +210,13 @@ fn play(sink: &str, hz: f64, over: &Arc<AtomicBool>) -> JoinHandle<()> {
     })
 }
 
-/// Thirteen seconds of what a source gives: the server sleeps up to two before an idle null sink
+/// So many seconds of what a source gives: the server sleeps up to two before an idle null sink
 /// gives any sound.
-fn record(source: &str) -> JoinHandle<Vec<i16>> {
+fn record(source: &str, seconds: u64) -> JoinHandle<Vec<i16>> {
     let mut microphone = AudioInput::parse(source).unwrap().open().unwrap();
     std::thread::spawn(move || {
         let mut heard = Vec::new();
-        let end = Instant::now() + Duration::from_secs(13);
+        let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
             let mut frame = [0; FRAME];
             while microphone.has_frame() == Some(true) {

@@ -8,6 +8,7 @@ mod opus;
 use std::fmt;
 
 use crate::SAMPLE_RATE;
+use crate::jitter::Pause;
 
 use self::g711::{G711Decoder, G711Encoder, Law};
 use self::g722::{G722Decoder, G722Encoder};
@@ -173,6 +174,14 @@ impl Encoder {
         }
     }
 
+    /// Whether Opus tells pauses by packets of one or two octets; the others know no pauses.
+    pub(crate) fn set_dtx(&mut self, dtx: bool) -> Result<(), ::opus::Error> {
+        match self {
+            Encoder::Opus(encoder) => encoder.set_dtx(dtx),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
+    }
+
     /// A packet of this sound: 10, 20, 40 or 60 ms.
     pub(crate) fn encode(&mut self, sound: &[i16]) -> Result<Vec<u8>, ::opus::Error> {
         match self {
@@ -313,6 +322,14 @@ pub(crate) fn duration(codec: Codec, payload: &[u8]) -> Option<u32> {
             ticks @ 1..=1_600 => Some(ticks as u32),
             _ => None,
         },
+    }
+}
+
+/// What a packet says about a pause of its sender.
+pub(crate) fn pause(codec: Codec, payload: &[u8]) -> Pause {
+    match codec {
+        Codec::Opus => opus::pause(payload),
+        Codec::G722 | Codec::Pcmu | Codec::Pcma => Pause::No,
     }
 }
 

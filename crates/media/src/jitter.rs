@@ -12,13 +12,14 @@
 
 mod delay;
 mod packet;
+mod pause;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use self::delay::DelayEstimator;
 
-pub use self::packet::{Advice, Following, Inserted, Packet, Settings, Step};
+pub use self::packet::{Advice, Following, Inserted, Packet, Pause, Settings, Step};
 
 /// The offset must be over the mark by this before sound is shortened,
 const OVER: i64 = 12_000_000;
@@ -70,6 +71,8 @@ pub struct JitterBuffer {
     cover: i64,
     /// So many packets after a change of path, some may still come by the old one.
     path_changed: u32,
+    /// Packets that were lost in what seemed to be a pause.
+    unnoticed: u32,
 }
 
 /// A run of packets whose timestamps belong together.
@@ -95,10 +98,13 @@ struct Playing {
     /// Sequence number and duration of the packet that was played last.
     sequence: u16,
     duration: u32,
-    /// That packet announced a pause: libopus' DTX packets have one or two octets.
-    pause: bool,
+    /// Whether the sender pauses since that packet, and how long nothing came since, in ticks.
+    pause: Pause,
+    paused: i64,
     /// Steps in a row at which the playout waited for the packet that is due.
     held: u32,
+    /// Packets that were given up since the one that was played last.
+    given_up: u32,
     /// Offsets at the last ticks since an adjustment, in nanoseconds.
     offsets: VecDeque<i64>,
     /// When the last tick was,
@@ -114,8 +120,10 @@ impl Playing {
             next: first,
             sequence,
             duration,
-            pause: false,
+            pause: Pause::No,
+            paused: 0,
             held: 0,
+            given_up: 0,
             offsets: VecDeque::new(),
             ticked: None,
             since_standstill: CATCHING_UP,
@@ -167,7 +175,13 @@ impl JitterBuffer {
             suspect: None,
             cover: 0,
             path_changed: 0,
+            unnoticed: 0,
         }
+    }
+
+    /// Packets that were lost in what seemed to be a pause until a packet came after them.
+    pub(crate) fn take_unnoticed(&mut self) -> u32 {
+        std::mem::take(&mut self.unnoticed)
     }
 
     /// From now on packets are waited for by so much longer, because what is lost comes again so much
@@ -249,21 +263,27 @@ impl JitterBuffer {
             timeline.delays.note(now, transit);
         }
         self.path_changed = self.path_changed.saturating_sub(1);
+        let mut place = timestamp;
         if timeline
             .playing
             .as_ref()
             .is_some_and(|playing| timestamp < playing.next)
         {
             let overtaken = newest_played.is_some_and(|played| timestamp < played);
-            return self.late(now, packet, overtaken, waiting);
+            match self.resume(timestamp, &packet) {
+                Some(free) if !overtaken => place = free,
+                _ => return self.late(now, packet, overtaken, waiting),
+            }
         }
-        timeline.stale = 0;
-        timeline.late.clear();
-        if timestamp > timeline.newest {
-            timeline.newest = timestamp;
-            timeline.transit = transit;
+        if let Some(timeline) = &mut self.timeline {
+            timeline.stale = 0;
+            timeline.late.clear();
+            if timestamp > timeline.newest {
+                timeline.newest = timestamp;
+                timeline.transit = transit;
+            }
         }
-        self.packets.insert(timestamp, packet);
+        self.packets.insert(place, packet);
         self.bound();
         Inserted::Queued
     }
@@ -386,26 +406,34 @@ impl JitterBuffer {
             // milliseconds rather than not at all.
             Some((timestamp, _)) if timestamp <= next => self.take(timestamp),
             Some((timestamp, packet)) => {
-                let gap = u32::try_from(timestamp - next).unwrap_or(u32::MAX);
-                let lost = packet.sequence.wrapping_sub(playing.sequence) != 1;
-                let duration = gap.min(playing.duration);
-                let next = lost.then(|| Following {
+                let gap = timestamp - next;
+                let absent = packet
+                    .sequence
+                    .wrapping_sub(playing.sequence)
+                    .wrapping_sub(1);
+                let pause = pause::before(gap, absent, packet.duration, playing.pause);
+                if pause > 0 {
+                    return self.pause(pause, behind);
+                }
+                let following = Following {
                     payload_type: packet.payload_type,
                     payload: packet.payload.clone(),
-                    distance: gap,
-                });
+                    distance: u32::try_from(gap).unwrap_or(u32::MAX),
+                };
+                let duration = following.distance.min(playing.duration);
                 self.skip(i64::from(duration));
                 Step::Missing {
                     duration,
-                    next,
-                    lost,
+                    next: Some(following),
+                    lost: true,
                 }
             }
+            None if self.pauses(playing) => self.pause(i64::MAX, behind),
             None => {
-                let (duration, pause) = (playing.duration, playing.pause);
+                let duration = playing.duration;
                 // While it waits, the buffer grows by what is made up; too early for the packets
                 // that are to come, it should grow anyway.
-                if behind < 0 || (playing.held < HOLD && !pause) {
+                if behind < 0 || playing.held < HOLD {
                     self.hold();
                 } else {
                     self.skip(i64::from(duration));
@@ -413,7 +441,7 @@ impl JitterBuffer {
                 Step::Missing {
                     duration,
                     next: None,
-                    lost: !pause,
+                    lost: true,
                 }
             }
         }
@@ -428,10 +456,22 @@ impl JitterBuffer {
             ..
         }) = &mut self.timeline
         {
+            // What seemed to be a pause was one only as far as no packet is absent.
+            if playing.pause == Pause::Possible {
+                let absent = packet
+                    .sequence
+                    .wrapping_sub(playing.sequence)
+                    .wrapping_sub(1);
+                let passed = playing.paused / i64::from(playing.duration);
+                let absent = u32::from(absent).saturating_sub(playing.given_up);
+                self.unnoticed += absent.min(u32::try_from(passed).unwrap_or(0));
+            }
+            playing.given_up = 0;
             playing.next = playing.next.max(timestamp + i64::from(packet.duration));
             playing.sequence = packet.sequence;
             playing.duration = packet.duration.max(1);
-            playing.pause = packet.payload.len() <= 2;
+            playing.pause = packet.pause;
+            playing.paused = 0;
             playing.held = 0;
         }
         self.played.push_back(timestamp);
@@ -448,6 +488,7 @@ impl JitterBuffer {
         }) = &mut self.timeline
         {
             playing.next += ticks;
+            playing.given_up = playing.given_up.saturating_add(1);
         }
     }
 

@@ -47,6 +47,7 @@
 
 pub mod audio;
 pub mod codec;
+pub mod comfort_noise;
 pub mod jitter;
 mod playout;
 pub mod processing;

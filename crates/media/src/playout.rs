@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::codec::{self, Codec, Decoder, Next};
-use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Settings, Step};
+use crate::comfort_noise::{Noise, NoiseMaker, Room};
+use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Pause, Settings, Step};
 use crate::quality::Losses;
 use crate::stretch;
 use crate::{FRAME, FRAME_TIME};
@@ -31,6 +32,27 @@ const MUCH_LOSS: f64 = 0.08;
 /// How much earlier than just in time.
 const EARLY: Duration = Duration::from_millis(12);
 
+/// How the payloads of a source are read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PayloadTypes {
+    pub(crate) codecs: Vec<(u8, Codec)>,
+    pub(crate) comfort_noise: Option<u8>,
+}
+
+impl PayloadTypes {
+    pub(crate) fn codec(&self, payload_type: u8) -> Option<Codec> {
+        let mut known = self.codecs.iter();
+        known
+            .find(|(known, _)| *known == payload_type)
+            .map(|(_, codec)| *codec)
+    }
+
+    /// Whether packets of this number describe a noise: a codec of the same number goes first.
+    pub(crate) fn is_noise(&self, payload_type: u8) -> bool {
+        self.comfort_noise == Some(payload_type) && self.codec(payload_type).is_none()
+    }
+}
+
 /// What a playout counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
@@ -48,9 +70,14 @@ pub(crate) struct Counters {
 pub(crate) struct Playout {
     clock_rate: u32,
     samples_per_tick: u32,
-    payload_types: Vec<(u8, Codec)>,
+    payload_types: PayloadTypes,
     buffer: JitterBuffer,
     decoder: Decoder,
+    noise: NoiseMaker,
+    /// The sender described its noise, and has not spoken since.
+    in_noise: bool,
+    /// The noise of a sender that does not describe it.
+    room: Option<Room>,
     /// Decoded sound that is not yet played.
     sound: Vec<i16>,
     /// Missing steps in a row.
@@ -66,18 +93,23 @@ pub(crate) struct Playout {
 }
 
 impl Playout {
-    /// For packets of `codec`'s clock; `payload_types` says what the packets are.
+    /// For packets of `codec`'s clock; `payload_types` says what the packets are, and `seed` what
+    /// noise is made of.
     pub(crate) fn new(
         codec: Codec,
-        payload_types: &[(u8, Codec)],
+        payload_types: &PayloadTypes,
         counters: Counters,
+        seed: u64,
     ) -> Result<Playout, ::opus::Error> {
         Ok(Playout {
             clock_rate: codec.clock_rate(),
             samples_per_tick: codec::samples_per_tick(codec),
-            payload_types: payload_types.to_vec(),
+            payload_types: payload_types.clone(),
             buffer: JitterBuffer::new(codec.clock_rate(), Settings::default()),
             decoder: Decoder::new(codec)?,
+            noise: NoiseMaker::new(seed),
+            in_noise: false,
+            room: (codec == Codec::Opus).then(Room::new),
             sound: Vec::new(),
             gap: 0,
             put_off: 0,
@@ -89,9 +121,8 @@ impl Playout {
     }
 
     /// From now on, what the packets are.
-    pub(crate) fn set_payload_types(&mut self, payload_types: &[(u8, Codec)]) {
-        self.payload_types.clear();
-        self.payload_types.extend_from_slice(payload_types);
+    pub(crate) fn set_payload_types(&mut self, payload_types: &PayloadTypes) {
+        self.payload_types.clone_from(payload_types);
     }
 
     pub(crate) fn clock_rate(&self) -> u32 {
@@ -203,7 +234,11 @@ impl Playout {
             }
             match self.buffer.next(now) {
                 Step::Wait => return false,
+                Step::Packet(packet) if self.payload_types.is_noise(packet.payload_type) => {
+                    self.describe_noise(&packet);
+                }
                 Step::Packet(packet) => {
+                    self.count_unnoticed(packet.duration);
                     self.look_ahead(packet.duration, false);
                     self.decode(&packet);
                 }
@@ -220,6 +255,15 @@ impl Playout {
             }
         }
         self.sound.len() >= samples
+    }
+
+    /// What was lost where a pause seemed to be was made up like one, but lost all the same.
+    fn count_unnoticed(&mut self, duration: u32) {
+        for _ in 0..self.buffer.take_unnoticed() {
+            self.look_ahead(duration, true);
+            self.counters.concealed += 1;
+            self.counters.made_up += Duration::from_secs(u64::from(duration)) / self.clock_rate;
+        }
     }
 
     /// A packet of this duration was played or lost. When some are lost, a codec whose gaps can be
@@ -246,21 +290,34 @@ impl Playout {
         }
     }
 
-    fn codec(&self, payload_type: u8) -> Option<Codec> {
-        let mut known = self.payload_types.iter();
-        known
-            .find(|(known, _)| *known == payload_type)
-            .map(|(_, codec)| *codec)
+    /// A packet of RFC 3389: the noise of the pause that begins with it, or goes on.
+    fn describe_noise(&mut self, packet: &Packet) {
+        if let Some(noise) = Noise::parse(&packet.payload) {
+            self.noise.describe(noise, !self.in_noise);
+            self.in_noise = true;
+            self.gap = 0;
+        }
+        self.conceal(packet.duration, None, false);
     }
 
     fn decode(&mut self, packet: &Packet) {
         self.gap = 0;
-        let decoded = match self.codec(packet.payload_type) {
+        self.in_noise = false;
+        let before = self.sound.len();
+        let decoded = match self.payload_types.codec(packet.payload_type) {
             Some(codec) => self.decoder.decode(codec, &packet.payload, &mut self.sound),
             None => false,
         };
         if !decoded {
-            self.conceal(packet.duration, None, true);
+            return self.conceal(packet.duration, None, true);
+        }
+        let Some(room) = &mut self.room else { return };
+        let decoded = self.sound.get_mut(before..).unwrap_or_default();
+        match packet.pause {
+            // Too short to hold any sound: libopus makes it up.
+            Pause::Begun => room.fill(decoded),
+            _ if room.hear(decoded) => self.buffer.quiet(),
+            _ => {}
         }
     }
 
@@ -269,12 +326,18 @@ impl Playout {
         let gone = lost && self.gap >= LONGEST_CONCEALMENT;
         let next = next.as_ref().and_then(|next| {
             Some(Next {
-                codec: self.codec(next.payload_type)?,
+                codec: self.payload_types.codec(next.payload_type)?,
                 payload: &next.payload,
                 distance: next.distance,
             })
         });
-        let recovered = !gone && self.decoder.conceal(duration, next, &mut self.sound);
+        let recovered = if self.in_noise {
+            // Also in place of lost packets: nobody knows when the voice began.
+            self.noise.make(duration, &mut self.sound);
+            false
+        } else {
+            !gone && self.decoder.conceal(duration, next, &mut self.sound)
+        };
         if self.sound.len() == before {
             // The decoder had nothing to offer: the time passes in silence.
             let silence = (duration * self.samples_per_tick) as usize;
@@ -282,16 +345,27 @@ impl Playout {
         }
         if recovered {
             self.counters.recovered += 1;
-        } else if lost && !gone {
+        } else if !lost {
+            let made = self.sound.get_mut(before..).unwrap_or_default();
+            if let Some(room) = &mut self.room {
+                room.fill(made);
+            }
+        } else if !gone {
             self.counters.concealed += 1;
             let ticks = Duration::from_secs(u64::from(duration));
             self.counters.made_up += ticks / self.clock_rate;
-            // libopus would go on with a tone for seconds.
-            let loudness = LONGEST_CONCEALMENT.saturating_sub(self.gap).min(FADING);
-            for sample in self.sound.iter_mut().skip(before) {
-                *sample = (i32::from(*sample) * loudness as i32 / FADING as i32) as i16;
+            if !self.in_noise {
+                self.fade(before);
             }
         }
-        self.gap = self.gap.saturating_add(1);
+        self.gap = if lost { self.gap.saturating_add(1) } else { 0 };
+    }
+
+    /// Made-up sound from here on becomes weaker: libopus would go on with a tone for seconds.
+    fn fade(&mut self, from: usize) {
+        let loudness = LONGEST_CONCEALMENT.saturating_sub(self.gap).min(FADING);
+        for sample in self.sound.iter_mut().skip(from) {
+            *sample = (i32::from(*sample) * loudness as i32 / FADING as i32) as i16;
+        }
     }
 }

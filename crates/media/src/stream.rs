@@ -3,6 +3,7 @@
 mod congestion;
 mod incoming;
 mod outgoing;
+mod pauses;
 mod renegotiation;
 
 use std::collections::VecDeque;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::comfort_noise::ComfortNoise;
+use crate::playout::PayloadTypes;
 use crate::quality;
 use crate::reception::Block;
 use crate::redundancy::Redundancy;
@@ -42,6 +45,11 @@ pub struct StreamConfig {
     pub redundancy: Redundancy,
     /// How Opus is sent.
     pub opus: OpusSettings,
+    /// Pauses are not sent as sound: with Opus hardly anything (DTX), with the other codecs comfort
+    /// noise, if that was agreed.
+    pub dtx: bool,
+    /// Comfort noise beside G.711 and G.722 (RFC 3389).
+    pub comfort_noise: ComfortNoise,
 }
 
 impl StreamConfig {
@@ -58,6 +66,16 @@ impl StreamConfig {
             ptime: PTIME,
             redundancy: Redundancy::default(),
             opus: OpusSettings::default(),
+            dtx: false,
+            comfort_noise: ComfortNoise::default(),
+        }
+    }
+
+    /// How what comes in is read.
+    fn payload_types(&self) -> PayloadTypes {
+        PayloadTypes {
+            codecs: self.receive.clone(),
+            comfort_noise: self.comfort_noise.receive,
         }
     }
 
@@ -73,6 +91,8 @@ impl StreamConfig {
         let mut used = receive
             .chain([self.send.1])
             .chain(self.telephone_event)
+            .chain(self.comfort_noise.send)
+            .chain(self.comfort_noise.receive)
             .chain(redundancy.flatten());
         let forbidden = |payload_type: &u8| {
             *payload_type > 127 || (self.rtcp_mux && (64..=95).contains(payload_type))
@@ -266,6 +286,7 @@ impl MediaStream {
         outgoing.set_telephone_event(config.telephone_event);
         outgoing
             .configure(&config.opus)
+            .and_then(|()| outgoing.set_dtx(config.dtx, config.comfort_noise.send))
             .map_err(|error| StreamError::Opus(error.to_string()))?;
         Ok(MediaStream {
             began: now,
@@ -273,9 +294,10 @@ impl MediaStream {
             rng,
             outgoing,
             incoming: Incoming::new(
-                config.receive.clone(),
+                config.payload_types(),
                 config.telephone_event,
                 config.redundancy.receive,
+                noise_seed(seed),
             ),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -643,5 +665,14 @@ impl MediaStream {
     }
 }
 
+/// The seed of the noise that is made in the peer's pauses.
+fn noise_seed(seed: u64) -> u64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1);
+    rng.next_u64()
+}
+
+#[cfg(test)]
+mod pause_tests;
 #[cfg(test)]
 mod tests;

@@ -156,6 +156,8 @@ pub struct Settings {
     pub opus_complexity: u8,
     /// Whether Opus packets are all of one size, both ways (RFC 6562).
     pub opus_cbr: bool,
+    /// Whether pauses in speech are not sent (DTX, comfort noise).
+    pub dtx: bool,
     /// What an incoming call is answered with.
     pub answer: AnswerWhen,
     /// Whether to register.
@@ -197,6 +199,7 @@ impl Default for Settings {
             srtp: SrtpUse::Optional,
             opus_complexity: OpusSettings::default().complexity,
             opus_cbr: false,
+            dtx: false,
             answer: AnswerWhen::Asked,
             register: false,
             max_calls: 4,

@@ -154,6 +154,7 @@ fn local() -> LocalMedia {
         other => panic!("{other:?}"),
     };
     LocalMedia {
+        accepted: Vec::new(),
         origin_user: "-".into(),
         session_id: 1,
         session_version: 1,

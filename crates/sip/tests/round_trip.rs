@@ -298,6 +298,7 @@ fn local_media() -> impl Strategy<Value = LocalMedia> {
                 };
                 let other_ip = if two_ips { ips.1 } else { ips.0 };
                 LocalMedia {
+                    accepted: Vec::new(),
                     origin_user: "alice".into(),
                     session_id,
                     session_version,

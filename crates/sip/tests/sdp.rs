@@ -30,6 +30,7 @@ fn ours_ice() -> IceDescription {
 
 fn ours() -> LocalMedia {
     LocalMedia {
+        accepted: Vec::new(),
         origin_user: "-".into(),
         session_id: 7,
         session_version: 8,
@@ -903,4 +904,66 @@ fn redundancy_is_answered_under_the_offers_numbers() {
         answer(&parse(&alone), &local).unwrap_err(),
         AnswerRefused::NoCodec
     );
+}
+
+/// RFC 3389 section 4: noise is agreed on beside sound of its clock, under the offer's number; who would
+/// take it need not offer it.
+#[test]
+fn comfort_noise_is_taken_from_who_offers_it() {
+    let noise = codec(13, "CN", 8_000, 1);
+    let mut local = ours();
+    local.ice = None;
+    local.accepted = vec![noise.clone()];
+    let offered = String::from_utf8(offer(&local)).unwrap();
+    assert!(!offered.contains("CN"), "{offered}");
+    let told = |formats: &str, more: &str| {
+        format!("v=0\r\nc=IN IP4 192.0.2.9\r\nm=audio 4000 RTP/AVP {formats}\r\n{more}")
+    };
+    let opus = "a=rtpmap:97 opus/48000/2\r\n";
+    for (formats, more, answered, send, received) in [
+        // The static number needs no name.
+        ("0 13", "", "0 13", Some(13), Some(13)),
+        (
+            "0 98",
+            "a=rtpmap:98 CN/8000\r\n",
+            "0 98",
+            Some(98),
+            Some(98),
+        ),
+        // Opus is what we send: its pauses are its own; what comes may still be G.711 with noise.
+        ("97 0 13", opus, "97 0 13", None, Some(13)),
+        // Nothing of its clock.
+        ("97 13", opus, "97", None, None),
+        ("0 98", "a=rtpmap:98 CN/16000\r\n", "0", None, None),
+        ("0", "", "0", None, None),
+    ] {
+        let (answer, agreed) = answer_text(&told(formats, more), &local);
+        assert!(
+            answer.contains(&format!("RTP/AVP {answered}\r\n")),
+            "{formats}: {answer}"
+        );
+        assert_eq!(agreed.comfort_noise, send, "{formats}");
+        let ours = agreed
+            .receive
+            .iter()
+            .find(|format| format.is_comfort_noise());
+        assert_eq!(
+            ours.map(|format| format.payload_type),
+            received,
+            "{formats}"
+        );
+    }
+    // Offered by us, in the short form without its name, and answered or not.
+    local.codecs = vec![codec(0, "PCMU", 8_000, 1), noise];
+    local.brief = true;
+    let offered = String::from_utf8(offer(&local)).unwrap();
+    assert!(
+        offered.contains("RTP/AVP 0 13\r\n") && !offered.contains("rtpmap"),
+        "{offered}"
+    );
+    for (formats, send) in [("0 13", Some(13)), ("0", None)] {
+        let agreed = read_answer(&local, &parse(&told(formats, ""))).unwrap();
+        assert_eq!(agreed.comfort_noise, send);
+        assert!(agreed.codecs.iter().all(RtpCodec::is_sound));
+    }
 }

@@ -27,6 +27,7 @@ fn dtls() -> DtlsDescription {
 
 fn local(security: LocalSecurity, crypto: Vec<Crypto>) -> LocalMedia {
     LocalMedia {
+        accepted: Vec::new(),
         origin_user: "-".into(),
         session_id: 1,
         session_version: 1,

@@ -19,6 +19,7 @@ fn dtls() -> DtlsDescription {
 
 fn local(security: LocalSecurity) -> LocalMedia {
     LocalMedia {
+        accepted: Vec::new(),
         origin_user: "-".into(),
         session_id: 1,
         session_version: 1,

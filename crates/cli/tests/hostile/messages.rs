@@ -140,6 +140,7 @@ fn ice() -> IceDescription {
 
 fn local() -> LocalMedia {
     LocalMedia {
+        accepted: Vec::new(),
         origin_user: "-".to_owned(),
         session_id: 1,
         session_version: 1,

@@ -2,7 +2,7 @@
 //!
 //!     alice ---- proxy ---- bob
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -105,4 +105,125 @@ fn packets_of_one_size() {
     // One size from each of the two.
     let lengths: BTreeSet<usize> = sizes.1.iter().map(|(_, length)| *length).collect();
     assert_eq!(lengths.len(), 1, "{:?}", sizes.1);
+}
+
+/// RTP packets by their payload type, before the pause and in it.
+#[derive(Default)]
+struct Pause {
+    sent: BTreeMap<u8, usize>,
+    in_pause: BTreeMap<u8, usize>,
+    known: BTreeSet<Vec<u8>>,
+}
+
+/// Both speak, say nothing for five seconds, and speak again: what was sent in the pause.
+fn pause(setup: Setup) -> (Stage, Pause) {
+    let mut stage = setup.build();
+    let counted = Arc::new(Mutex::new(Pause::default()));
+    let seen = Arc::clone(&counted);
+    stage.tap(move |passing| {
+        // RTP: not STUN, DTLS or RTCP (payload types 64 to 95 are its).
+        if let [0x80, kind, ..] = passing.payload
+            && !(64..96).contains(&(kind & 0x7f))
+        {
+            // Every hop passes it on once more.
+            let mut seen = seen.lock().unwrap();
+            if seen.known.insert(passing.payload.to_vec()) {
+                *seen.in_pause.entry(kind & 0x7f).or_default() += 1;
+            }
+        }
+        Verdict::Pass
+    });
+    stage.dial();
+    stage.run(8);
+    stage.hush(true);
+    stage.run(1);
+    let before = std::mem::take(&mut counted.lock().unwrap().in_pause);
+    stage.run(4);
+    let in_pause = std::mem::take(&mut counted.lock().unwrap().in_pause);
+    let (bob, alice) = stage.heard();
+    stage.hush(false);
+    stage.run(3);
+    let (bobs, alices) = stage.heard();
+    // The words after the pause are heard as those before it.
+    assert!(
+        bobs - bob > 2.8 && alices - alice > 2.8,
+        "{}",
+        stage.story()
+    );
+    (
+        stage,
+        Pause {
+            sent: before,
+            in_pause,
+            ..Pause::default()
+        },
+    )
+}
+
+/// The levels, in dB below full scale, of what bob heard in the last three seconds of the pause.
+fn levels(stage: &Stage) -> Vec<f64> {
+    let played = stage.bob().played();
+    let pause = &played[played.len() - 650..played.len() - 350];
+    let level = |frames: &[ringtrue_program::virtual_phone::Played]| {
+        let samples = frames.iter().flat_map(|played| played.frame.iter());
+        let squares: f64 = samples.map(|&sample| f64::from(sample).powi(2)).sum();
+        10.0 * (squares / 480.0 / frames.len() as f64 / 32_768.0f64.powi(2))
+            .max(1e-12)
+            .log10()
+    };
+    pause.chunks(10).map(level).collect()
+}
+
+#[test]
+fn comfort_noise_is_agreed_on_and_heard_in_pauses() {
+    let g711 = |settings: &mut ringtrue_phone::Settings| {
+        settings.duration = None;
+        settings.codecs = vec![Codec::Pcma];
+        settings.dtx = true;
+    };
+    let setup = Setup {
+        alices: g711,
+        bobs: g711,
+        ..Setup::default()
+    };
+    let (stage, pause) = pause(setup);
+    assert!(pause.sent[&8] > 600, "{:?}", pause.sent);
+    // Each of the two tells of its noise once a second, and of nothing else.
+    let noise = pause.in_pause[&13];
+    assert!((6..=10).contains(&noise), "{:?}", pause.in_pause);
+    assert_eq!(pause.in_pause.get(&8), None, "{:?}", pause.in_pause);
+    // White noise of an amplitude of 50, of which the telephone's band takes a sixth.
+    for level in levels(&stage) {
+        assert!((-71.0..-66.0).contains(&level), "{level}");
+    }
+}
+
+/// A phone that asks for it by `usedtx=1` gets pauses that are not sent from one that would send them.
+#[test]
+fn opus_pauses_as_the_other_side_would_like_it() {
+    let quiet: fn(&mut ringtrue_phone::Settings) = |settings| settings.duration = None;
+    let wishing: fn(&mut ringtrue_phone::Settings) = |settings| {
+        settings.duration = None;
+        settings.dtx = true;
+    };
+    // Packets of one size, encrypted: who speaks shall not be seen.
+    let hiding: fn(&mut ringtrue_phone::Settings) = |settings| {
+        settings.duration = None;
+        settings.dtx = true;
+        settings.opus_cbr = true;
+    };
+    for (alices, bobs, least, most) in [
+        (quiet, wishing, 10, 80),
+        (quiet, quiet, 390, 405),
+        (hiding, wishing, 390, 405),
+    ] {
+        let setup = Setup {
+            alices,
+            bobs,
+            ..Setup::default()
+        };
+        let (_, pause) = pause(setup);
+        let sent: usize = pause.in_pause.values().sum();
+        assert!((least..=most).contains(&sent), "{:?}", pause.in_pause);
+    }
 }

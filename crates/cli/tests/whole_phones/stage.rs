@@ -381,6 +381,13 @@ impl Stage {
             .send_digit(now, call, key);
     }
 
+    /// Both say nothing from now on, or speak again.
+    pub fn hush(&mut self, hushed: bool) {
+        for phone in [self.alice, self.bob] {
+            self.simulation.node_mut(phone).hush(hushed);
+        }
+    }
+
     pub fn hang_up(&mut self) {
         let now = self.simulation.now();
         let call = self.call.unwrap();

@@ -4,6 +4,7 @@ use opus::{Application, Bandwidth, Bitrate, Channels};
 
 use super::OpusSettings;
 use crate::SAMPLE_RATE;
+use crate::jitter::Pause;
 
 /// The longest packet of Opus: 120 ms (RFC 6716 section 3.1).
 const LONGEST: usize = 5_760;
@@ -50,6 +51,11 @@ impl OpusEncoder {
     pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), opus::Error> {
         let bitrate = bitrate.min(self.most);
         self.encoder.set_bitrate(Bitrate::Bits(bitrate))
+    }
+
+    /// Whether pauses are told by packets of one or two octets.
+    pub(crate) fn set_dtx(&mut self, dtx: bool) -> Result<(), opus::Error> {
+        self.encoder.set_dtx(dtx)
     }
 
     /// What the settings and the peer want.
@@ -136,24 +142,49 @@ pub(crate) fn duration(payload: &[u8]) -> Option<u32> {
     (1..=LONGEST).contains(&samples).then_some(samples as u32)
 }
 
+/// What a packet says about a pause. libopus leaves out what has one or two octets, or says so with
+/// such a packet; before that, SILK says that nobody spoke.
+pub(crate) fn pause(payload: &[u8]) -> Pause {
+    if payload.len() <= 2 {
+        return Pause::Begun;
+    }
+    let Ok(packet) = opus::packet::parse(payload) else {
+        return Pause::No;
+    };
+    let Some(parts) = silk_parts(packet.toc) else {
+        return Pause::No;
+    };
+    let voiced = |frame: &&[u8]| frame.first().is_some_and(|first| first >> (8 - parts) != 0);
+    match packet.frames.iter().any(voiced) {
+        true => Pause::No,
+        false => Pause::Possible,
+    }
+}
+
+/// How many parts of 20 ms a SILK frame has, each with a flag for voice: they are followed by the flag
+/// for LBRR, all with even odds, so that they are plain bits of the range coder (RFC 6716 section 4.2.3).
+/// None: configurations 16 and above are CELT alone (section 3.1).
+fn silk_parts(toc: u8) -> Option<u8> {
+    match toc >> 3 {
+        2 | 6 | 10 => Some(2),
+        3 | 7 | 11 => Some(3),
+        0..16 => Some(1),
+        _ => None,
+    }
+}
+
 /// Whether a packet carries FEC data (LBRR) for the one before it.
 pub(crate) fn has_fec(payload: &[u8]) -> bool {
     let Ok(packet) = opus::packet::parse(payload) else {
         return false;
     };
-    // Configurations 16 and above are CELT alone (RFC 6716 section 3.1).
-    let config = packet.toc >> 3;
-    let Some(&first) = packet.frames.first().and_then(|frame| frame.first()) else {
+    let (Some(parts), Some(&first)) = (
+        silk_parts(packet.toc),
+        packet.frames.first().and_then(|frame| frame.first()),
+    ) else {
         return false;
     };
-    // A SILK frame begins with one VAD flag for each 20 ms, then the LBRR flag, all with even
-    // odds: plain bits of the range coder (RFC 6716 section 4.2.3).
-    let parts = match config {
-        2 | 6 | 10 => 2,
-        3 | 7 | 11 => 3,
-        _ => 1,
-    };
-    config < 16 && (first >> (7 - parts)) & 1 == 1
+    (first >> (7 - parts)) & 1 == 1
 }
 
 #[cfg(test)]

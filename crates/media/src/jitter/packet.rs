@@ -39,8 +39,22 @@ pub struct Packet {
     pub payload_type: u8,
     /// How long it lasts, in ticks of the RTP clock.
     pub duration: u32,
+    /// Whether the sender may send nothing after it.
+    pub pause: Pause,
     /// The payload.
     pub payload: Vec<u8>,
+}
+
+/// Whether the sender may send nothing after a packet, without a loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pause {
+    /// More should follow at once.
+    #[default]
+    No,
+    /// Nobody spoke in it: a pause may follow without a word, as it does with many senders of Opus.
+    Possible,
+    /// It says that a pause has begun: comfort noise, or Opus of one or two octets.
+    Begun,
 }
 
 /// What became of a packet.

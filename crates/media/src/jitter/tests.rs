@@ -13,6 +13,7 @@ fn packet(sequence: u16, timestamp: u32) -> Packet {
         marker: false,
         payload_type: 0,
         duration: 160,
+        pause: Pause::No,
         payload: vec![0; 160],
     }
 }
@@ -253,7 +254,7 @@ fn a_pause_of_the_sender_is_no_loss() {
         let at = 1_400 + u64::from(n) * 20;
         arrivals.push((at, packet(20 + n as u16, at as u32 * 8)));
     }
-    arrivals[19].1.payload = vec![0];
+    arrivals[19].1.pause = Pause::Begun;
     let mut player = Player::new();
     player.run(arrivals);
     assert_eq!(player.played.len(), 40);

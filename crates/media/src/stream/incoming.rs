@@ -6,8 +6,9 @@ use rtp_types::RtpPacket;
 
 use crate::FRAME;
 use crate::codec::{self, Codec};
-use crate::jitter::Packet;
-use crate::playout::{Counters, Playout};
+use crate::comfort_noise::CN_CLOCK;
+use crate::jitter::{Packet, Pause};
+use crate::playout::{Counters, PayloadTypes, Playout};
 use crate::reception::{Block, Reception};
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::receiver::{Again, Receiver};
@@ -22,6 +23,32 @@ const LOSSY: Duration = Duration::from_secs(10);
 
 /// So many frames of what came before bridge the time until a new timeline begins to play.
 const BRIDGED: u32 = 15;
+
+/// How long a packet of comfort noise lasts for the jitter buffer, in ticks of its clock: 10 ms. What
+/// follows it is a pause.
+const NOISE: u32 = CN_CLOCK / 100;
+
+/// What a packet holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// Sound.
+    Sound(Codec),
+    /// A description of the noise in a pause (RFC 3389).
+    Noise,
+    /// A key that is pressed (RFC 4733).
+    Key,
+}
+
+impl Content {
+    /// The RTP clock, as far as it is known.
+    fn clock_rate(self) -> Option<u32> {
+        match self {
+            Content::Sound(codec) => Some(codec.clock_rate()),
+            Content::Noise => Some(CN_CLOCK),
+            Content::Key => None,
+        }
+    }
+}
 
 /// What a received datagram was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +66,7 @@ pub(super) enum Received {
 /// Takes RTP packets and plays them.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    payload_types: Vec<(u8, Codec)>,
+    payload_types: PayloadTypes,
     telephone_event: Option<u8>,
     redundancy: Option<RedundancyTypes>,
     source: Option<Source>,
@@ -49,6 +76,8 @@ pub(super) struct Incoming {
     pub(super) octets: u64,
     lost_before: u64,
     counters_before: Counters,
+    /// What noise is made of.
+    seed: u64,
     /// The playout of another source, or of another clock, that is heard until the new one begins;
     /// and for how many frames at most.
     before: Option<(Playout, u32)>,
@@ -70,15 +99,16 @@ struct Source {
 struct Stranger {
     ssrc: u32,
     arrival: Instant,
-    codec: Option<Codec>,
+    content: Content,
     packet: Packet,
 }
 
 impl Incoming {
     pub(super) fn new(
-        payload_types: Vec<(u8, Codec)>,
+        payload_types: PayloadTypes,
         telephone_event: Option<u8>,
         redundancy: Option<RedundancyTypes>,
+        seed: u64,
     ) -> Incoming {
         Incoming {
             payload_types,
@@ -90,21 +120,19 @@ impl Incoming {
             octets: 0,
             lost_before: 0,
             counters_before: Counters::default(),
+            seed,
             before: None,
         }
     }
 
     /// From now on these payload types are taken. Those of old that were not given to another
     /// codec are known still: packets of theirs are on their way (RFC 3264 section 8.3.2).
-    pub(super) fn renegotiate(&mut self, receive: &[(u8, Codec)], telephone_event: Option<u8>) {
-        let old = std::mem::replace(&mut self.payload_types, receive.to_vec());
-        for (payload_type, codec) in old {
-            let taken = self
-                .payload_types
-                .iter()
-                .any(|(known, _)| *known == payload_type);
+    pub(super) fn renegotiate(&mut self, receive: PayloadTypes, telephone_event: Option<u8>) {
+        let old = std::mem::replace(&mut self.payload_types, receive);
+        for (payload_type, codec) in old.codecs {
+            let taken = self.payload_types.codec(payload_type).is_some();
             if !taken && telephone_event != Some(payload_type) {
-                self.payload_types.push((payload_type, codec));
+                self.payload_types.codecs.push((payload_type, codec));
             }
         }
         self.telephone_event = telephone_event;
@@ -143,15 +171,8 @@ impl Incoming {
             },
             false => Red::plain(rtp.payload_type(), rtp.payload()),
         };
-        let codec = self.codec(red.payload_type);
-        let duration = match codec {
-            Some(codec) => match codec::duration(codec, red.primary) {
-                Some(duration) => duration,
-                None => return Received::Nothing,
-            },
-            None if Some(red.payload_type) == self.telephone_event => 0,
-            // Comfort noise of RFC 3389, and whatever was not agreed.
-            None => return Received::Nothing,
+        let Some((content, duration)) = self.content(&red) else {
+            return Received::Nothing;
         };
         if rtp.ssrc() == own_ssrc {
             return Received::OwnSsrc;
@@ -162,21 +183,34 @@ impl Incoming {
             marker: rtp.marker_bit(),
             payload_type: red.payload_type,
             duration,
+            pause: match content {
+                Content::Sound(codec) => codec::pause(codec, red.primary),
+                Content::Noise => Pause::Begun,
+                Content::Key => Pause::No,
+            },
             payload: red.primary.to_vec(),
         };
         let (sequence, timestamp) = (packet.sequence, packet.timestamp);
-        let received = self.sort(now, rtp.ssrc(), codec, packet);
-        if received != Received::Nothing && codec.is_some() {
+        let received = self.sort(now, rtp.ssrc(), content, packet);
+        if received != Received::Nothing && matches!(content, Content::Sound(_)) {
             self.take_redundancy(now, sequence, timestamp, duration, &red);
         }
         received
     }
 
-    fn codec(&self, payload_type: u8) -> Option<Codec> {
-        let mut known = self.payload_types.iter();
-        known
-            .find(|(known, _)| *known == payload_type)
-            .map(|(_, codec)| *codec)
+    /// What a packet holds, and how many ticks it lasts; none if nothing of the kind was agreed, or if it
+    /// is malformed.
+    fn content(&self, red: &Red<'_>) -> Option<(Content, u32)> {
+        let types = &self.payload_types;
+        if let Some(codec) = types.codec(red.payload_type) {
+            let duration = codec::duration(codec, red.primary)?;
+            return Some((Content::Sound(codec), duration));
+        }
+        if self.telephone_event == Some(red.payload_type) {
+            return Some((Content::Key, 0));
+        }
+        let noise = types.is_noise(red.payload_type) && !red.primary.is_empty();
+        noise.then_some((Content::Noise, NOISE))
     }
 
     /// What the packet says about earlier ones.
@@ -197,19 +231,18 @@ impl Incoming {
         };
         let mut again = |again: Again<'_>| {
             let payload_type = again.payload_type.unwrap_or(red.payload_type);
-            let mut known = payload_types.iter();
-            let codec = known.find(|(known, _)| *known == payload_type);
-            let duration = codec.and_then(|(_, codec)| {
-                let same_clock = codec.clock_rate() == playout.clock_rate();
-                codec::duration(*codec, again.payload).filter(|_| same_clock)
-            });
-            if let Some(duration) = duration {
+            let codec = payload_types
+                .codec(payload_type)
+                .filter(|codec| codec.clock_rate() == playout.clock_rate());
+            let duration = codec.and_then(|codec| codec::duration(codec, again.payload));
+            if let (Some(codec), Some(duration)) = (codec, duration) {
                 playout.restore(Packet {
                     sequence: again.sequence,
                     timestamp: again.timestamp,
                     marker: false,
                     payload_type,
                     duration,
+                    pause: codec::pause(codec, again.payload),
                     payload: again.payload.to_vec(),
                 });
             }
@@ -233,26 +266,26 @@ impl Incoming {
 
     /// A source is heard at once when there was none before; another one takes its place after
     /// two packets in a row (RFC 3550 section 6.2.1 and appendix A.1).
-    fn sort(&mut self, now: Instant, ssrc: u32, codec: Option<Codec>, packet: Packet) -> Received {
+    fn sort(&mut self, now: Instant, ssrc: u32, content: Content, packet: Packet) -> Received {
         if self
             .source
             .as_ref()
             .is_some_and(|source| source.ssrc == ssrc)
         {
-            return self.take(now, codec, packet);
+            return self.take(now, content, packet);
         }
         if self.source.is_none() {
-            self.adopt(now, ssrc, codec, &packet);
-            return self.take(now, codec, packet);
+            self.adopt(now, ssrc, content, &packet);
+            return self.take(now, content, packet);
         }
         let earlier = self.stranger.take().filter(|stranger| {
             stranger.ssrc == ssrc && packet.sequence.wrapping_sub(stranger.packet.sequence) == 1
         });
         match earlier {
             Some(earlier) => {
-                self.adopt(earlier.arrival, ssrc, earlier.codec, &earlier.packet);
-                let first = self.take(earlier.arrival, earlier.codec, earlier.packet);
-                match self.take(now, codec, packet) {
+                self.adopt(earlier.arrival, ssrc, earlier.content, &earlier.packet);
+                let first = self.take(earlier.arrival, earlier.content, earlier.packet);
+                match self.take(now, content, packet) {
                     Received::Key(key) => Received::Key(key),
                     _ => first,
                 }
@@ -261,7 +294,7 @@ impl Incoming {
                 self.stranger = Some(Stranger {
                     ssrc,
                     arrival: now,
-                    codec,
+                    content,
                     packet,
                 });
                 Received::Nothing
@@ -270,7 +303,7 @@ impl Incoming {
     }
 
     /// Hears this source from now on.
-    fn adopt(&mut self, now: Instant, ssrc: u32, codec: Option<Codec>, first: &Packet) {
+    fn adopt(&mut self, now: Instant, ssrc: u32, content: Content, first: &Packet) {
         if let Some(before) = self.source.take() {
             self.lost_before += before.reception.lost();
             if let Some(playout) = before.playout {
@@ -278,7 +311,7 @@ impl Incoming {
                 self.before = Some((playout, BRIDGED));
             }
         }
-        let clock_rate = codec.map_or(8_000, Codec::clock_rate);
+        let clock_rate = content.clock_rate().unwrap_or(8_000);
         self.source = Some(Source {
             ssrc,
             reception: Reception::new(clock_rate, now, first.sequence),
@@ -290,7 +323,7 @@ impl Incoming {
         });
     }
 
-    fn take(&mut self, now: Instant, codec: Option<Codec>, packet: Packet) -> Received {
+    fn take(&mut self, now: Instant, content: Content, packet: Packet) -> Received {
         let Some(source) = &mut self.source else {
             return Received::Nothing;
         };
@@ -302,30 +335,55 @@ impl Incoming {
         }
         self.packets += 1;
         self.octets += packet.payload.len() as u64;
-        let Some(codec) = codec else {
-            let key = source
-                .keys
-                .received(packet.marker, packet.timestamp, &packet.payload);
-            return key.map_or(Received::Sound, Received::Key);
-        };
-        source.reception.set_clock_rate(codec.clock_rate());
-        source.reception.update_jitter(now, packet.timestamp);
-        let counters = match &source.playout {
-            Some(playout) if playout.clock_rate() == codec.clock_rate() => None,
-            Some(playout) => Some(playout.counters()),
-            None => Some(self.counters_before),
-        };
-        if let Some(counters) = counters {
-            // Another clock, so another timeline (RFC 7160 section 4.1).
-            let new = Playout::new(codec, &self.payload_types, counters).ok();
-            if let Some(old) = std::mem::replace(&mut source.playout, new) {
-                self.before = Some((old, BRIDGED));
+        let clock_rate = match content {
+            Content::Sound(codec) => codec.clock_rate(),
+            Content::Noise => CN_CLOCK,
+            Content::Key => {
+                let key = source
+                    .keys
+                    .received(packet.marker, packet.timestamp, &packet.payload);
+                return key.map_or(Received::Sound, Received::Key);
             }
+        };
+        let playing = source.playout.as_ref().map(Playout::clock_rate);
+        if content == Content::Noise && playing.is_some_and(|playing| playing != clock_rate) {
+            // It belongs to nothing that is heard: Opus has its own.
+            return Received::Sound;
         }
-        if let Some(playout) = &mut source.playout {
+        source.reception.set_clock_rate(clock_rate);
+        source.reception.update_jitter(now, packet.timestamp);
+        if playing != Some(clock_rate) {
+            self.open_playout(content);
+        }
+        if let Some(playout) = self.source.as_mut().and_then(|s| s.playout.as_mut()) {
             playout.insert(now, packet);
         }
         Received::Sound
+    }
+
+    /// Another clock, so another timeline (RFC 7160 section 4.1).
+    fn open_playout(&mut self, content: Content) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        let codec = match content {
+            Content::Sound(codec) => Some(codec),
+            _ => {
+                let mut of_clock = self.payload_types.codecs.iter();
+                let codec =
+                    of_clock.find(|(_, codec)| Some(codec.clock_rate()) == content.clock_rate());
+                codec.map(|(_, codec)| *codec)
+            }
+        };
+        let Some(codec) = codec else { return };
+        let counters = match &source.playout {
+            Some(playout) => playout.counters(),
+            None => self.counters_before,
+        };
+        let new = Playout::new(codec, &self.payload_types, counters, self.seed).ok();
+        if let Some(old) = std::mem::replace(&mut source.playout, new) {
+            self.before = Some((old, BRIDGED));
+        }
     }
 
     pub(super) fn frame(&mut self, now: Instant) -> Option<[i16; FRAME]> {

@@ -10,6 +10,7 @@ use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
 use crate::rtcp::SenderInfo;
 use crate::stream::congestion::MOST;
+use crate::stream::pauses::{Pauses, Sent, Verdict};
 use crate::telephone_event::KeySender;
 use crate::{FRAME_TIME, SAMPLE_RATE};
 
@@ -26,6 +27,7 @@ const SAMPLES_PER_MS: usize = SAMPLE_RATE as usize / 1_000;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     encoder: Encoder,
+    codec: Codec,
     payload_type: u8,
     clock_rate: u32,
     ssrc: u32,
@@ -48,6 +50,7 @@ pub(super) struct Outgoing {
     budget: f64,
     /// Packets are all of one size (RFC 6562), until the network has the bit rate changed.
     constant: bool,
+    pauses: Pauses,
     telephone_event: Option<u8>,
     keys: KeySender,
 }
@@ -68,6 +71,7 @@ impl Outgoing {
             spending: Spending::new(),
             told: 0,
             budget: MOST,
+            codec,
             payload_type,
             clock_rate: codec.clock_rate(),
             ssrc,
@@ -83,6 +87,7 @@ impl Outgoing {
             octets: 0,
             expected_loss: f64::from(EXPECTED_LOSS),
             constant: false,
+            pauses: Pauses::Sent,
             telephone_event: None,
             keys: KeySender::default(),
         })
@@ -111,6 +116,7 @@ impl Outgoing {
         self.encoder = Encoder::new(codec, fec && redundancy.is_none())?;
         self.redundancy = redundancy;
         self.told = 0;
+        self.codec = codec;
         self.payload_type = payload_type;
         self.clock_rate = codec.clock_rate();
         self.ptime = ptime;
@@ -134,27 +140,59 @@ impl Outgoing {
         let mut packets = Vec::new();
         let samples = self.ptime.as_millis() as usize * SAMPLES_PER_MS;
         while let Some(sound) = self.pending.get(..samples) {
-            // The encoder hears what is said under a key, too, and goes on after it.
-            let payload = self.encoder.encode(sound);
+            let verdict = self.pauses.hear(sound, self.ptime);
+            // The encoder hears what is said under a key, too, and goes on after it; but not in a pause,
+            // so that it stands where the peer's decoder does when it is over.
+            let payload = match verdict {
+                Verdict::Voice => self.encoder.encode(sound).ok(),
+                _ => None,
+            };
             self.pending.drain(..samples);
-            if let Some(packet) = self.key_packet() {
-                packets.push(packet);
-            } else if let Ok(payload) = payload {
-                packets.extend(self.packet(&payload));
-            }
+            packets.extend(match (self.key_packet(), verdict) {
+                (Some(packet), _) => Some(packet),
+                (None, Verdict::Voice) => payload.and_then(|payload| self.sound_packet(&payload)),
+                (
+                    None,
+                    Verdict::Noise {
+                        payload_type,
+                        payload,
+                    },
+                ) => {
+                    self.begins = true;
+                    self.packet(false, payload_type, &payload)
+                }
+                (None, Verdict::Pause) => None,
+            });
             self.timestamp = self.timestamp.wrapping_add(self.ticks(self.ptime));
         }
         packets
     }
 
-    fn packet(&mut self, primary: &[u8]) -> Option<Vec<u8>> {
-        let (payload_type, payload) = match &mut self.redundancy {
+    /// Sound as a packet, unless it is a pause that the peer knows of.
+    fn sound_packet(&mut self, primary: &[u8]) -> Option<Vec<u8>> {
+        let sent = self.pauses.judge(primary, self.ptime);
+        // With Opus something is sent in pauses, too: the talk-spurt begins after it.
+        self.begins |= sent != Sent::Voice;
+        if sent == Sent::Nothing {
+            return None;
+        }
+        let marker = self.begins && sent == Sent::Voice;
+        let mut redundancy = self.redundancy.take();
+        let (payload_type, payload) = match &mut redundancy {
             Some(sender) => sender.wrap(primary, self.sequence, self.timestamp),
             None => (self.payload_type, primary),
         };
+        let packet = self.packet(marker, payload_type, payload);
         let octets = payload.len();
+        self.redundancy = redundancy;
+        self.spend(octets);
+        self.begins &= !marker;
+        packet
+    }
+
+    fn packet(&mut self, marker: bool, payload_type: u8, payload: &[u8]) -> Option<Vec<u8>> {
         let packet: Vec<u8> = RtpPacketBuilder::<&[u8], &[u8]>::new()
-            .marker_bit(self.begins)
+            .marker_bit(marker)
             .payload_type(payload_type)
             .sequence_number(self.sequence)
             .timestamp(self.timestamp)
@@ -162,11 +200,9 @@ impl Outgoing {
             .payload(payload)
             .write_vec()
             .ok()?;
-        self.begins = false;
         self.sequence = self.sequence.wrapping_add(1);
         self.packets += 1;
-        self.octets += octets as u64;
-        self.spend(octets);
+        self.octets += payload.len() as u64;
         Some(packet)
     }
 
@@ -206,6 +242,12 @@ impl Outgoing {
     pub(super) fn configure(&mut self, opus: &OpusSettings) -> Result<(), ::opus::Error> {
         self.constant = opus.cbr;
         self.encoder.configure(opus)
+    }
+
+    /// How pauses are sent: as sound, or not (DTX), beside comfort noise under this number.
+    pub(super) fn set_dtx(&mut self, dtx: bool, noise: Option<u8>) -> Result<(), ::opus::Error> {
+        self.pauses = Pauses::new(dtx, self.codec, noise);
+        self.encoder.set_dtx(dtx)
     }
 
     /// Presses a key: `false` if it is none, if the peer takes none, or if too many wait.

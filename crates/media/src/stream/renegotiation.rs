@@ -16,7 +16,9 @@ impl MediaStream {
         let same = config.send == old.send
             && config.send_fec == old.send_fec
             && config.ptime == old.ptime
-            && config.redundancy.send == old.redundancy.send;
+            && config.redundancy.send == old.redundancy.send
+            && config.dtx == old.dtx
+            && config.comfort_noise.send == old.comfort_noise.send;
         if !same {
             let other_clock = config.send.0.clock_rate() != old.send.0.clock_rate();
             if other_clock && self.outgoing.packets > 0 {
@@ -31,11 +33,12 @@ impl MediaStream {
                     config.redundancy.send,
                 )
                 .and_then(|()| self.outgoing.configure(&config.opus))
+                .and_then(|()| self.outgoing.set_dtx(config.dtx, config.comfort_noise.send))
                 .map_err(|error| StreamError::Opus(error.to_string()))?;
         }
         self.outgoing.set_telephone_event(config.telephone_event);
         self.incoming
-            .renegotiate(&config.receive, config.telephone_event);
+            .renegotiate(config.payload_types(), config.telephone_event);
         self.incoming
             .take_redundancy_types(config.redundancy.receive);
         let cname = std::mem::take(&mut self.config.cname);

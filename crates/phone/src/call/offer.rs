@@ -8,6 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{
     CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
 };
+use ringtrue_media::comfort_noise::{CN, CN_CLOCK, CN_TYPE, ComfortNoise};
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, OpusSettings, StreamConfig};
 use ringtrue_sip::sdp::{
@@ -24,6 +25,9 @@ use crate::settings::{Settings, SrtpUse};
 /// The payload types of telephone-event that we offer, for the clocks of our codecs (RFC 4733
 /// section 2.5.1.1: the event stream runs on the clock of the audio beside it).
 const EVENTS: [(u8, u32); 2] = [(101, 48_000), (102, 8_000)];
+
+/// The parameter of Opus that asks for pauses that are not sent (RFC 7587 section 6.1).
+const USE_DTX: &str = ";usedtx=1";
 
 /// The `o=` line of a call: its version rises with every description that differs.
 pub(super) struct Session {
@@ -116,6 +120,7 @@ impl Session {
             rtcp: default_of(ComponentId::Rtcp),
             ice: ice.map(IceSession::local_description),
             codecs: offered(&desk.settings),
+            accepted: vec![comfort_noise()],
             direction,
             rtcp_mux: true,
             ptime: Some(desk.settings.ptime.as_millis() as u32),
@@ -200,7 +205,7 @@ fn be_brief(offer: &mut LocalMedia) {
         codec.fmtp = codec
             .fmtp
             .take()
-            .map(|fmtp| fmtp.replace("minptime=10;", ""));
+            .map(|fmtp| fmtp.replace("minptime=10;", "").replace(USE_DTX, ""));
     }
     let candidates = offer.ice.iter_mut().flat_map(|ice| &mut ice.candidates);
     for related in candidates.filter_map(|candidate| candidate.related.as_mut()) {
@@ -259,7 +264,8 @@ fn offered(settings: &Settings) -> Vec<RtpCodec> {
         fmtp: codec.fmtp().map(|fmtp| match codec {
             Codec::Opus => {
                 let cbr = if settings.opus_cbr { ";cbr=1" } else { "" };
-                format!("{fmtp};{PARITY}={PARITY_TYPE}{cbr}")
+                let dtx = if settings.dtx { USE_DTX } else { "" };
+                format!("{fmtp};{PARITY}={PARITY_TYPE}{cbr}{dtx}")
             }
             _ => fmtp.to_owned(),
         }),
@@ -275,7 +281,45 @@ fn offered(settings: &Settings) -> Vec<RtpCodec> {
             // RFC 4733 section 2.4.1: the events 0 to 15 are what nothing means.
             fmtp: None,
         });
-    audio.chain(events).chain(redundancy(codecs)).collect()
+    let beside = |codec: &Codec| codec.clock_rate() == CN_CLOCK;
+    let noise = (settings.dtx && codecs.iter().any(beside)).then(comfort_noise);
+    audio
+        .chain(events)
+        .chain(noise)
+        .chain(redundancy(codecs))
+        .collect()
+}
+
+/// Comfort noise (RFC 3389), under its static number.
+fn comfort_noise() -> RtpCodec {
+    RtpCodec {
+        payload_type: CN_TYPE,
+        name: CN.to_owned(),
+        clock_rate: CN_CLOCK,
+        channels: 1,
+        fmtp: None,
+    }
+}
+
+/// The payload types of comfort noise. What nobody agreed on is understood under the static number: no
+/// other codec has it.
+fn noise_types(negotiated: &Negotiated) -> ComfortNoise {
+    let ours = negotiated
+        .receive
+        .iter()
+        .find(|format| format.is_comfort_noise() && format.clock_rate == CN_CLOCK);
+    ComfortNoise {
+        send: negotiated.comfort_noise,
+        receive: Some(ours.map_or(CN_TYPE, |format| format.payload_type)),
+    }
+}
+
+/// Whether pauses are not sent: because we want it, or because the peer would rather have Opus so (RFC
+/// 7587 section 6.1). Who wants packets of one size in an encrypted call hides when somebody speaks, and
+/// pauses would tell (RFC 6562 section 3).
+fn dtx(settings: &Settings, negotiated: &Negotiated, cbr: bool, wished: bool) -> bool {
+    let encrypted = negotiated.dtls.is_some() || negotiated.crypto.is_some();
+    (settings.dtx || wished) && !(cbr && encrypted)
 }
 
 /// Redundancy beside Opus (RFC 2198), as browsers offer it.
@@ -355,6 +399,8 @@ pub(super) fn stream_config(
         .collect();
     let redundancy = redundancy_of(negotiated, first);
     let number = |name| fmtp_number(first.fmtp.as_deref(), name);
+    let cbr = settings.opus_cbr || number("cbr") == Some(1);
+    let wished = codec == Codec::Opus && number("usedtx") == Some(1);
     Some(StreamConfig {
         send: (codec, first.payload_type),
         receive,
@@ -364,11 +410,13 @@ pub(super) fn stream_config(
         ptime: packet_time(settings.ptime, negotiated, number("minptime")),
         opus: OpusSettings {
             complexity: settings.opus_complexity,
-            cbr: settings.opus_cbr || number("cbr") == Some(1),
+            cbr,
             max_bitrate: number("maxaveragebitrate"),
             max_playback_rate: number("maxplaybackrate"),
         },
         redundancy,
+        dtx: dtx(settings, negotiated, cbr, wished),
+        comfort_noise: noise_types(negotiated),
         ..StreamConfig::new(codec, cname)
     })
 }

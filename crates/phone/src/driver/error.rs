@@ -50,6 +50,11 @@ pub enum DriverError {
     /// The sound that was asked for cannot come or go.
     #[error(transparent)]
     Sound(#[from] AudioError),
+    /// The device that incoming calls are to ring on.
+    #[error(
+        "calls cannot ring on their device: {0}; change ring-device in the settings, `ringtrue devices` lists what there is"
+    )]
+    RingDevice(AudioError),
     /// The certificates that TLS is to trust.
     #[error(transparent)]
     Ca(#[from] CaError),

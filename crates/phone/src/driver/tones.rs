@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringtrue_media::audio::{
-    AudioError, AudioInput, AudioOutput, ProgressTone, REGIONS, RING_TONE, Region, Source,
+    AudioError, AudioInput, AudioOutput, ProgressTone, REGIONS, RING_TONE, Region, Sink, Source,
 };
 use ringtrue_media::{FRAME, FRAME_TIME};
 
+use super::error::DriverError;
 use crate::event::{CallRole, EndReason};
 use crate::{CallKey, EventKind};
 
@@ -40,6 +41,8 @@ pub struct ToneChoice {
     pub region: &'static Region,
     /// What an incoming call rings with.
     pub ring: RingTone,
+    /// The sound device that it rings on; none: where the call is heard.
+    pub ring_device: Option<AudioOutput>,
 }
 
 impl Default for ToneChoice {
@@ -47,6 +50,7 @@ impl Default for ToneChoice {
         Self {
             region: &REGIONS[0],
             ring: RingTone::default(),
+            ring_device: None,
         }
     }
 }
@@ -92,12 +96,15 @@ impl Tones {
         }
     }
 
-    /// Whether the ring tone's file can be read.
-    pub(super) fn check(choice: &ToneChoice) -> Result<(), AudioError> {
-        match &choice.ring {
-            RingTone::Wav(path) => AudioInput::Wav(path.clone()).open().map(drop),
-            RingTone::Chimes | RingTone::Silent => Ok(()),
+    /// Whether the ring tone's file can be read, and its device be opened.
+    pub(super) fn check(choice: &ToneChoice) -> Result<(), DriverError> {
+        if let RingTone::Wav(path) = &choice.ring {
+            drop(AudioInput::Wav(path.clone()).open()?);
         }
+        if let Some(device) = &choice.ring_device {
+            drop(device.open().map_err(DriverError::RingDevice)?);
+        }
+        Ok(())
     }
 
     /// Alerts the user: the phone has a proof for this call.
@@ -110,7 +117,21 @@ impl Tones {
             },
             RingTone::Chimes => Box::new(ProgressTone::new(RING_TONE)),
         };
-        self.sound(call, source, RINGING_MAX);
+        let outputs = self.ring_outputs();
+        if !outputs.is_empty() {
+            let stop = start(outputs, source, RINGING_MAX);
+            self.sounding.insert(call, Sounding(stop));
+        }
+    }
+
+    /// Where it rings: on the first of these that can be opened. A device that goes while it rings is
+    /// left for the default one by itself.
+    fn ring_outputs(&self) -> Vec<AudioOutput> {
+        match &self.choice.ring_device {
+            Some(device) => vec![device.clone(), AudioOutput::Device(None)],
+            None if self.sounds_here() => vec![self.output.clone()],
+            None => Vec::new(),
+        }
     }
 
     /// Keeps up with what happens to a call.
@@ -131,7 +152,11 @@ impl Tones {
                 // No earlier call's end cuts it off.
                 self.sounding.remove(&call);
                 if self.sounds_here() {
-                    start(&self.output, Box::new(ProgressTone::new(tone)), FAILED);
+                    start(
+                        vec![self.output.clone()],
+                        Box::new(ProgressTone::new(tone)),
+                        FAILED,
+                    );
                     self.failed_until = Some(now + FAILED);
                 }
             }
@@ -185,21 +210,25 @@ impl Tones {
 
     fn sound(&mut self, call: CallKey, source: Box<dyn Source>, limit: Duration) {
         if self.sounds_here() {
-            let stop = start(&self.output, source, limit);
+            let stop = start(vec![self.output.clone()], source, limit);
             self.sounding.insert(call, Sounding(stop));
         }
     }
 }
 
-/// Sounds on a thread of its own, which opening a device may hold up; a device that cannot be
-/// opened stays silent here, and is complained about when the call wants it.
-fn start(output: &AudioOutput, mut source: Box<dyn Source>, limit: Duration) -> Arc<AtomicBool> {
+/// Sounds on a thread of its own, which opening a device may hold up, on the first of these outputs that
+/// can be opened; where none can, it stays silent here, and is complained about when the call wants it.
+fn start(
+    outputs: Vec<AudioOutput>,
+    mut source: Box<dyn Source>,
+    limit: Duration,
+) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, output) = (Arc::clone(&stop), output.clone());
+    let stopped = Arc::clone(&stop);
     thread::spawn(move || {
-        let mut sink = match output.open() {
-            Ok(sink) => sink,
-            Err(error) => return tracing::debug!(%error, "no tone"),
+        let mut outputs = outputs.iter();
+        let Some(mut sink) = outputs.find_map(open) else {
+            return;
         };
         let (begin, mut frames) = (Instant::now(), 0);
         while !stopped.load(Ordering::Relaxed) && begin.elapsed() < limit {
@@ -220,6 +249,13 @@ fn start(output: &AudioOutput, mut source: Box<dyn Source>, limit: Duration) -> 
         }
     });
     stop
+}
+
+fn open(output: &AudioOutput) -> Option<Box<dyn Sink>> {
+    let opened = output.open();
+    opened
+        .inspect_err(|error| tracing::debug!(%error, ?output, "no tone"))
+        .ok()
 }
 
 /// A file over and over.
@@ -324,6 +360,26 @@ mod tests {
         tones.follow(Instant::now(), CALL, &invite(CallRole::Caller));
         tones.follow(Instant::now(), CALL, &ended(EndReason::Busy));
         assert_eq!(tones.failed_until(), None);
+    }
+
+    #[test]
+    fn it_rings_on_its_own_device_and_a_caller_hears_tones_on_the_speaker() {
+        let device = |name: Option<&str>| AudioOutput::Device(name.map(str::to_owned));
+        let named = |name: Option<&str>| ToneChoice {
+            ring_device: name.map(|name| device(Some(name))),
+            ..ToneChoice::default()
+        };
+        let headset = device(Some("headset"));
+        let tones = Tones::new(named(Some("desk")), headset.clone());
+        // The default device stands in for one that is gone.
+        assert_eq!(tones.ring_outputs(), [device(Some("desk")), device(None)]);
+        let tones = Tones::new(named(None), headset.clone());
+        assert_eq!(tones.ring_outputs(), [headset]);
+        // A call that is heard in a file rings where somebody said so, and nowhere else.
+        let tones = Tones::new(named(Some("desk")), AudioOutput::Null);
+        assert_eq!(tones.ring_outputs().len(), 2);
+        assert!(!tones.sounds_here());
+        assert!(Tones::check(&named(Some("no such device"))).is_err());
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl RtpCodec {
         self.name.eq_ignore_ascii_case("telephone-event")
     }
 
+    /// Whether it is comfort noise (RFC 3389).
+    pub fn is_comfort_noise(&self) -> bool {
+        self.name.eq_ignore_ascii_case("CN")
+    }
+
     /// Whether it is redundant audio data (RFC 2198), whose parameters name payload numbers.
     pub fn is_red(&self) -> bool {
         self.name.eq_ignore_ascii_case("red")
@@ -42,8 +47,7 @@ impl RtpCodec {
 
     /// Whether it carries sound of its own: neither telephone-event, comfort noise nor `red`.
     pub fn is_sound(&self) -> bool {
-        let comfort_noise = self.name.eq_ignore_ascii_case("CN");
-        !self.is_telephone_event() && !comfort_noise && !self.is_red()
+        !self.is_telephone_event() && !self.is_comfort_noise() && !self.is_red()
     }
 
     /// The `a=rtpmap` value.

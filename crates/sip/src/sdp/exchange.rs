@@ -183,7 +183,8 @@ fn answered_codecs(media: &Media, offer: &LocalMedia) -> Vec<RtpCodec> {
 fn common(remote: &[RtpCodec], local: &LocalMedia) -> (Vec<RtpCodec>, Vec<RtpCodec>) {
     let (mut send, mut receive) = (Vec::new(), Vec::new());
     for theirs in remote {
-        if let Some(ours) = local.codecs.iter().find(|ours| ours.is_same_format(theirs)) {
+        let mut known = local.codecs.iter().chain(&local.accepted);
+        if let Some(ours) = known.find(|ours| ours.is_same_format(theirs)) {
             if theirs.is_sound() {
                 send.push(theirs.clone());
             }
@@ -194,6 +195,11 @@ fn common(remote: &[RtpCodec], local: &LocalMedia) -> (Vec<RtpCodec>, Vec<RtpCod
         }
     }
     renumber_red(&mut receive, &local.codecs);
+    // RFC 3389 section 4: noise goes beside sound of its clock.
+    receive.retain(|format| {
+        let beside = |sound: &RtpCodec| sound.clock_rate == format.clock_rate;
+        !format.is_comfort_noise() || send.iter().any(beside)
+    });
     (send, receive)
 }
 
@@ -223,6 +229,7 @@ fn negotiated(
     (dtls, crypto): (Option<NegotiatedDtls>, Option<NegotiatedCrypto>),
 ) -> Negotiated {
     let telephone_event = telephone_event(&remote.codecs, &send, local);
+    let comfort_noise = comfort_noise(&remote.codecs, &send, local);
     let known = |theirs: &&RtpCodec| {
         theirs.is_red() && local.codecs.iter().any(|ours| ours.is_same_format(theirs))
     };
@@ -231,6 +238,7 @@ fn negotiated(
         codecs: send,
         receive,
         telephone_event,
+        comfort_noise,
         redundancy,
         direction: local.direction.limited_by(remote.direction),
         rtcp_mux: muxed,
@@ -263,6 +271,18 @@ fn telephone_event(remote: &[RtpCodec], send: &[RtpCodec], local: &LocalMedia) -
         .find(|c| c.clock_rate == clock)
         .or_else(|| digits().next());
     best.map(|c| c.payload_type)
+}
+
+/// The number of the noise beside what we send: it has the same clock (RFC 3389 section 4).
+fn comfort_noise(remote: &[RtpCodec], send: &[RtpCodec], local: &LocalMedia) -> Option<u8> {
+    let clock = send.first()?.clock_rate;
+    let noise = remote
+        .iter()
+        .find(|theirs| theirs.is_comfort_noise() && theirs.clock_rate == clock)?;
+    let mut known = local.codecs.iter().chain(&local.accepted);
+    known
+        .any(|ours| ours.is_same_format(noise))
+        .then_some(noise.payload_type)
 }
 
 fn new_session(local: &LocalMedia, ice: Option<&IceDescription>) -> Session {

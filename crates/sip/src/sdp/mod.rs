@@ -14,7 +14,7 @@
 //! let pcmu = RtpCodec { payload_type: 0, name: "PCMU".into(), clock_rate: 8_000, channels: 1, fmtp: None };
 //! let local = |rtp: &str, codecs: Vec<RtpCodec>| LocalMedia {
 //!     origin_user: "-".into(), session_id: 1, session_version: 1,
-//!     rtp: rtp.parse().unwrap(), rtcp: None, ice: None, codecs,
+//!     rtp: rtp.parse().unwrap(), rtcp: None, ice: None, codecs, accepted: Vec::new(),
 //!     direction: Direction::SendRecv, rtcp_mux: true, ptime: Some(20), brief: false,
 //!     security: LocalSecurity::Off, crypto: Vec::new(),
 //! };
@@ -194,6 +194,8 @@ pub struct LocalMedia {
     pub ice: Option<IceDescription>,
     /// The formats that we receive, best first; `telephone-event` is one of them.
     pub codecs: Vec<RtpCodec>,
+    /// Formats that we take too when the other side offers them, but do not offer.
+    pub accepted: Vec<RtpCodec>,
     /// Which way we want media to go.
     pub direction: Direction,
     /// Whether we can carry RTP and RTCP on one port (RFC 5761).
@@ -262,6 +264,8 @@ pub struct Negotiated {
     pub receive: Vec<RtpCodec>,
     /// The payload number of the digits that we send.
     pub telephone_event: Option<u8>,
+    /// The peer's payload number of comfort noise (RFC 3389) beside the first of `codecs`.
+    pub comfort_noise: Option<u8>,
     /// `red` (RFC 2198) where both know it, with the peer's numbers and parameters.
     pub redundancy: Vec<RtpCodec>,
     /// Which way media goes, as we see it.

@@ -1,0 +1,93 @@
+//! The receiving half for Opus, which describes no noise: how the sender's room sounds when nobody speaks.
+//!
+//! In a pause libopus goes on with noise of its own, but what CELT makes of it becomes weaker by 10 to 17 dB
+//! within a second, with a bump where the sender is heard of. Here it is kept as loud as the room is.
+
+use super::VoiceActivity;
+use crate::FRAME;
+
+/// The weight of the newest 10 ms in what is known of the room.
+const NEWEST: f32 = 0.05;
+/// The noise is raised by no more than this (20 dB),
+const MOST: f32 = 10.0;
+/// and the gain follows what is wanted by this share in 10 ms.
+const GLIDE: f32 = 0.7;
+/// What is heard of the sender in a pause is noise up to so many times the power of before.
+const LIKELY: f32 = 4.0;
+
+/// Knows the noise of one sender.
+#[derive(Debug)]
+pub(crate) struct Room {
+    activity: VoiceActivity,
+    /// The noise's mean square.
+    power: Option<f32>,
+    gain: f32,
+    /// The last that was played was made by libopus.
+    filling: bool,
+}
+
+impl Room {
+    pub(crate) fn new() -> Room {
+        Room {
+            activity: VoiceActivity::at_once(),
+            power: None,
+            gain: 1.0,
+            filling: false,
+        }
+    }
+
+    /// Hears what was decoded; whether nobody spoke at its end, so that a pause may follow.
+    pub(crate) fn hear(&mut self, sound: &mut [i16]) -> bool {
+        if self.filling {
+            self.hear_in_pause(sound);
+            self.filling = false;
+            return self.activity.is_quiet();
+        }
+        self.gain = 1.0;
+        for frame in sound.chunks(FRAME) {
+            self.activity.hear(frame);
+            if self.activity.is_quiet() {
+                self.learn(mean_square(frame));
+            }
+        }
+        self.activity.is_quiet()
+    }
+
+    /// The first packet after some time may be about the noise alone, as libopus sends it every 400 ms. It
+    /// begins weaker than it was, and would make the floor too low.
+    fn hear_in_pause(&mut self, sound: &mut [i16]) {
+        let end = sound.rchunks(FRAME).next().unwrap_or_default();
+        let power = mean_square(end);
+        if self.power.is_some_and(|known| power < known * LIKELY) {
+            self.learn(power);
+            self.fill(sound);
+        }
+    }
+
+    fn learn(&mut self, power: f32) {
+        let known = self.power.get_or_insert(power);
+        *known += (power - *known) * NEWEST;
+    }
+
+    /// Raises what libopus made in a pause.
+    pub(crate) fn fill(&mut self, sound: &mut [i16]) {
+        self.filling = true;
+        let Some(power) = self.power else { return };
+        for frame in sound.chunks_mut(FRAME) {
+            let wanted = (power / mean_square(frame).max(1.0))
+                .sqrt()
+                .clamp(1.0, MOST);
+            let step = (wanted - self.gain) * GLIDE / frame.len() as f32;
+            for sample in frame {
+                self.gain += step;
+                // `as` saturates.
+                *sample = (f32::from(*sample) * self.gain).round() as i16;
+            }
+        }
+    }
+}
+
+fn mean_square(sound: &[i16]) -> f32 {
+    let sum: f32 = sound.iter().map(|&sample| f32::from(sample).powi(2)).sum();
+    sum / sound.len().max(1) as f32
+}

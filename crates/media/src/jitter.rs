@@ -341,6 +341,7 @@ impl JitterBuffer {
                 let lost = packet.sequence.wrapping_sub(playing.sequence) != 1;
                 let duration = gap.min(playing.duration);
                 let next = lost.then(|| Following {
+                    sequence: packet.sequence,
                     payload_type: packet.payload_type,
                     payload: packet.payload.clone(),
                     distance: gap,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::codec::{self, Codec, Decoder, Next};
+use crate::codec::{self, Codec, Decoder, Next, libopus};
 use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Settings, Step};
 use crate::quality::Losses;
 use crate::stretch;
@@ -71,7 +71,7 @@ impl Playout {
         codec: Codec,
         payload_types: &[(u8, Codec)],
         counters: Counters,
-    ) -> Result<Playout, ::opus::Error> {
+    ) -> Result<Playout, libopus::Error> {
         Ok(Playout {
             clock_rate: codec.clock_rate(),
             samples_per_tick: codec::samples_per_tick(codec),
@@ -270,11 +270,16 @@ impl Playout {
         let next = next.as_ref().and_then(|next| {
             Some(Next {
                 codec: self.codec(next.payload_type)?,
+                sequence: next.sequence,
                 payload: &next.payload,
                 distance: next.distance,
             })
         });
-        let recovered = !gone && self.decoder.conceal(duration, next, &mut self.sound);
+        let (decoder, sound) = (&mut self.decoder, &mut self.sound);
+        let recovered = next.is_some_and(|next| decoder.recover(duration, next, sound));
+        if !recovered && !gone {
+            decoder.conceal(duration, next, sound);
+        }
         if self.sound.len() == before {
             // The decoder had nothing to offer: the time passes in silence.
             let silence = (duration * self.samples_per_tick) as usize;
@@ -282,7 +287,10 @@ impl Playout {
         }
         if recovered {
             self.counters.recovered += 1;
-        } else if lost && !gone {
+            self.gap = 0;
+            return;
+        }
+        if lost && !gone {
             self.counters.concealed += 1;
             let ticks = Duration::from_secs(u64::from(duration));
             self.counters.made_up += ticks / self.clock_rate;

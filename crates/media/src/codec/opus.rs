@@ -1,62 +1,67 @@
 //! Opus by libopus.
 
-use opus::{Application, Bandwidth, Bitrate, Channels};
-
 use super::OpusSettings;
-use crate::SAMPLE_RATE;
+use super::libopus::{
+    Application, Bandwidth, Channels, Decoder, Dred, Encoder, Error, GRAIN, Input, LONGEST, Setting,
+    has_fec, samples,
+};
+use crate::FRAME;
 
-/// The longest packet of Opus: 120 ms (RFC 6716 section 3.1).
-const LONGEST: usize = 5_760;
-/// Losses are concealed in multiples of 2.5 ms.
-const GRAIN: usize = 120;
 /// What the encoder is told at first, in bits a second.
 const BITRATE: i32 = 42_000;
 /// From 5 on the voice loses nothing that is heard; from 7 on the encoder tells music and tones from
 /// speech, and its choice of mode decides how well a lost packet can be concealed.
 pub(super) const COMPLEXITY: u8 = 7;
+/// From this on, a neural network makes up what is lost. It changes nothing else.
+const DEEP_CONCEALMENT: i32 = 5;
 /// The share of lost packets, in percent, that FEC is prepared for before a report says more.
 pub(crate) const EXPECTED_LOSS: u8 = 5;
+/// Octets of the longest packet: 1275 are the longest frame (RFC 6716 section 3.2.1), plus the TOC octet;
+/// 60 ms may take three frames, but not at our bit rates.
+const LONGEST_PACKET: usize = 1_276;
+/// Of the DRED of a packet, at least so much is read, in samples: as far back as the playout may wait.
+const DRED_READ: usize = 30 * FRAME;
+/// DRED reaches back so far at most, in units of 10 ms (`OPUS_SET_DRED_DURATION`).
+const MOST_DRED: i32 = 100;
 
 /// 48 kHz frames into packets.
 #[derive(Debug)]
 pub(crate) struct OpusEncoder {
-    encoder: opus::Encoder,
+    encoder: Encoder,
     /// The most bits a second that the peer takes.
     most: i32,
 }
 
 impl OpusEncoder {
-    pub(crate) fn new(fec: bool) -> Result<OpusEncoder, opus::Error> {
-        let mut encoder = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
-        encoder.set_bitrate(Bitrate::Bits(BITRATE))?;
+    pub(crate) fn new(fec: bool) -> Result<OpusEncoder, Error> {
+        let mut encoder = Encoder::new(Channels::Mono, Application::Voip)?;
+        encoder.set(Setting::Bitrate, BITRATE)?;
         // Up to 8 kHz: below some 60 kbit/s the bits do more good there (docs/decisions/0017).
-        encoder.set_max_bandwidth(Bandwidth::Wideband)?;
-        encoder.set_complexity(COMPLEXITY.into())?;
-        encoder.set_inband_fec(fec)?;
-        encoder.set_packet_loss_perc(i32::from(EXPECTED_LOSS))?;
+        encoder.set(Setting::MaxBandwidth, Bandwidth::Wide as i32)?;
+        encoder.set(Setting::Complexity, COMPLEXITY.into())?;
+        encoder.set(Setting::InbandFec, fec.into())?;
+        encoder.set(Setting::PacketLoss, EXPECTED_LOSS.into())?;
         Ok(OpusEncoder {
             encoder,
             most: i32::MAX,
         })
     }
 
-    pub(crate) fn encode(&mut self, sound: &[i16]) -> Result<Vec<u8>, opus::Error> {
-        // 1275 octets are the longest frame (RFC 6716 section 3.2.1), plus the TOC octet; 60 ms
-        // may take three frames, but not at our bit rates.
-        self.encoder.encode_vec(sound, 1_276)
+    /// Writes the packet of this sound in place of what `packet` holds.
+    pub(crate) fn encode(&mut self, sound: &[i16], packet: &mut Vec<u8>) -> Result<(), Error> {
+        self.encoder.encode(sound, packet, LONGEST_PACKET)
     }
 
     /// From now on, about so many bits a second, and no more than the peer takes.
-    pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), opus::Error> {
-        let bitrate = bitrate.min(self.most);
-        self.encoder.set_bitrate(Bitrate::Bits(bitrate))
+    pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), Error> {
+        self.encoder.set(Setting::Bitrate, bitrate.min(self.most))
     }
 
     /// What the settings and the peer want.
-    pub(crate) fn configure(&mut self, settings: &OpusSettings) -> Result<(), opus::Error> {
-        self.encoder
-            .set_complexity(settings.complexity.min(10).into())?;
-        self.encoder.set_vbr(!settings.cbr)?;
+    pub(crate) fn configure(&mut self, settings: &OpusSettings) -> Result<(), Error> {
+        let complexity = settings.complexity.min(10);
+        self.encoder.set(Setting::Complexity, complexity.into())?;
+        self.encoder.set(Setting::Vbr, (!settings.cbr).into())?;
         if let Some(most) = settings.max_bitrate {
             // RFC 7587 section 6.1: from 6000 on, or it is no sensible rate.
             self.most = i32::try_from(most).unwrap_or(i32::MAX).max(6_000);
@@ -64,96 +69,153 @@ impl OpusEncoder {
         }
         if let Some(rate) = settings.max_playback_rate {
             // RFC 7587 section 3.1.1, table 1; never more than we send anyway.
-            self.encoder.set_max_bandwidth(match rate {
-                ..12_000 => Bandwidth::Narrowband,
-                12_000..16_000 => Bandwidth::Mediumband,
-                _ => Bandwidth::Wideband,
-            })?;
+            let bandwidth = match rate {
+                ..12_000 => Bandwidth::Narrow,
+                12_000..16_000 => Bandwidth::Medium,
+                _ => Bandwidth::Wide,
+            };
+            self.encoder.set(Setting::MaxBandwidth, bandwidth as i32)?;
         }
         Ok(())
     }
 
     /// Prepares FEC for `percent` lost packets.
-    pub(crate) fn expect_loss(&mut self, percent: u8) -> Result<(), opus::Error> {
-        self.encoder
-            .set_packet_loss_perc(i32::from(percent.min(100)))
+    pub(crate) fn expect_loss(&mut self, percent: u8) -> Result<(), Error> {
+        let percent = percent.min(100);
+        self.encoder.set(Setting::PacketLoss, percent.into())
     }
+
+    /// From now on, DRED of so many milliseconds goes along with every packet; 0: none.
+    pub(crate) fn set_dred(&mut self, ms: u32) -> Result<(), Error> {
+        let tens = i32::try_from(ms / 10).unwrap_or(i32::MAX).min(MOST_DRED);
+        self.encoder.set(Setting::Dred, tens)
+    }
+}
+
+/// A packet after a gap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct After<'a> {
+    pub(super) sequence: u16,
+    pub(super) payload: &'a [u8],
+    /// How long after the begin of what is missing it begins, in samples.
+    pub(super) distance: usize,
+}
+
+/// The DRED of the packet that was read last.
+#[derive(Debug)]
+struct Read {
+    sequence: u16,
+    /// The samples before the packet that it covers: from here
+    end: usize,
+    /// back to here.
+    reach: usize,
 }
 
 /// Packets into 48 kHz sound.
 #[derive(Debug)]
 pub(crate) struct OpusDecoder {
-    decoder: opus::Decoder,
+    decoder: Decoder,
+    /// Made when the first packet comes that may hold DRED.
+    dred: Option<Dred>,
+    /// Each packet after a gap is read once.
+    read: Option<Read>,
+    /// How far back the DRED reached that was read last, in samples.
+    reach: usize,
 }
 
 impl OpusDecoder {
-    pub(crate) fn new() -> Result<OpusDecoder, opus::Error> {
-        let decoder = opus::Decoder::new(SAMPLE_RATE, Channels::Mono)?;
-        Ok(OpusDecoder { decoder })
+    pub(crate) fn new() -> Result<OpusDecoder, Error> {
+        let mut decoder = Decoder::new(Channels::Mono)?;
+        decoder.set_complexity(DEEP_CONCEALMENT)?;
+        Ok(OpusDecoder {
+            decoder,
+            dred: None,
+            read: None,
+            reach: 0,
+        })
     }
 
-    pub(crate) fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), opus::Error> {
-        self.append(payload, LONGEST, false, out)
+    pub(crate) fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Error> {
+        self.read = None;
+        append(&mut self.decoder, Input::Packet(payload), LONGEST, out)
     }
 
-    /// Makes up `samples`, by the FEC data in the packet after the gap where it is given.
-    pub(crate) fn conceal(
-        &mut self,
-        samples: usize,
-        next: Option<&[u8]>,
-        out: &mut Vec<i16>,
-    ) -> Result<(), opus::Error> {
-        let samples = samples.next_multiple_of(GRAIN).clamp(GRAIN, LONGEST);
-        match next {
-            Some(next) => self.append(next, samples, true, out),
-            None => self.append(&[], samples, false, out),
+    /// Makes up `samples`.
+    pub(crate) fn conceal(&mut self, samples: usize, out: &mut Vec<i16>) -> Result<(), Error> {
+        append(&mut self.decoder, Input::Nothing, grains(samples), out)
+    }
+
+    /// Brings back `samples` that are missing by what the packet after the gap says about them: its FEC
+    /// data is about the packet just before it, its DRED about as much as its sender wished. `false` if
+    /// it says nothing about them.
+    pub(super) fn recover(&mut self, samples: usize, next: After<'_>, out: &mut Vec<i16>) -> bool {
+        let decoder = &mut self.decoder;
+        if next.distance == samples && has_fec(next.payload) {
+            return append(decoder, Input::Fec(next.payload), grains(samples), out).is_ok();
         }
+        if !may_hold_dred(next.payload) {
+            return false;
+        }
+        if self.dred.is_none() {
+            self.dred = Dred::new().ok();
+        }
+        let Some(dred) = &mut self.dred else {
+            return false;
+        };
+        if self.read.as_ref().map(|read| read.sequence) != Some(next.sequence) {
+            let covered = dred.parse(next.payload, next.distance.max(DRED_READ));
+            let (end, reach) = covered.unwrap_or((0, 0));
+            self.reach = reach;
+            self.read = Some(Read {
+                sequence: next.sequence,
+                end,
+                reach,
+            });
+        }
+        let covers = |read: &Read| (read.end + 1..=read.reach).contains(&next.distance);
+        if !self.read.as_ref().is_some_and(covers) {
+            return false;
+        }
+        let dred = Input::Dred(dred, next.distance);
+        append(decoder, dred, grains(samples), out).is_ok()
     }
 
-    fn append(
-        &mut self,
-        payload: &[u8],
-        room: usize,
-        fec: bool,
-        out: &mut Vec<i16>,
-    ) -> Result<(), opus::Error> {
-        let begin = out.len();
-        out.resize(begin + room, 0);
-        let decoded = match out.get_mut(begin..) {
-            Some(room) => self.decoder.decode(payload, room, fec),
-            None => Ok(0),
-        };
-        out.truncate(begin + *decoded.as_ref().unwrap_or(&0));
-        decoded.map(|_| ())
+    /// How far back the DRED of the peer's packets reaches, in samples.
+    pub(super) fn reach(&self) -> usize {
+        self.reach
     }
+}
+
+/// What libopus can make up that lasts about so long.
+fn grains(samples: usize) -> usize {
+    samples.next_multiple_of(GRAIN).clamp(GRAIN, LONGEST)
+}
+
+fn append(
+    decoder: &mut Decoder,
+    input: Input<'_>,
+    room: usize,
+    out: &mut Vec<i16>,
+) -> Result<(), Error> {
+    let begin = out.len();
+    out.resize(begin + room, 0);
+    let decoded = match out.get_mut(begin..) {
+        Some(room) => decoder.decode(input, room),
+        None => Ok(0),
+    };
+    out.truncate(begin + *decoded.as_ref().unwrap_or(&0));
+    decoded.map(drop)
 }
 
 /// How many samples of 48 kHz a packet holds; `None` if it is no Opus packet.
 pub(crate) fn duration(payload: &[u8]) -> Option<u32> {
-    // `parse` checks what RFC 6716 section 3.4 demands of every packet.
-    opus::packet::parse(payload).ok()?;
-    let samples = opus::packet::get_nb_samples(payload, SAMPLE_RATE).ok()?;
+    let samples = samples(payload).ok()?;
     (1..=LONGEST).contains(&samples).then_some(samples as u32)
 }
 
-/// Whether a packet carries FEC data (LBRR) for the one before it.
-pub(crate) fn has_fec(payload: &[u8]) -> bool {
-    let Ok(packet) = opus::packet::parse(payload) else {
-        return false;
-    };
-    // Configurations 16 and above are CELT alone (RFC 6716 section 3.1).
-    let config = packet.toc >> 3;
-    let Some(&first) = packet.frames.first().and_then(|frame| frame.first()) else {
-        return false;
-    };
-    // A SILK frame begins with one VAD flag for each 20 ms, then the LBRR flag, all with even
-    // odds: plain bits of the range coder (RFC 6716 section 4.2.3).
-    let parts = match config {
-        2 | 6 | 10 => 2,
-        3 | 7 | 11 => 3,
-        _ => 1,
-    };
-    config < 16 && (first >> (7 - parts)) & 1 == 1
+/// DRED stands in the padding, which packets of code 3 alone have (RFC 6716 section 3.2.5).
+fn may_hold_dred(payload: &[u8]) -> bool {
+    matches!(payload, [toc, count, ..] if toc & 3 == 3 && count & 0x40 != 0)
 }
 
 #[cfg(test)]
@@ -161,8 +223,7 @@ mod tests {
     use std::f64::consts::TAU;
 
     use super::*;
-    use crate::FRAME;
-    use crate::audio::{Source, Tone};
+        use crate::audio::{Source, Tone};
     use crate::tone;
 
     /// Samples of 20 ms.
@@ -176,13 +237,28 @@ mod tests {
         sound
     }
 
+    fn encode(encoder: &mut OpusEncoder, sound: &[i16]) -> Vec<u8> {
+        let mut packet = Vec::new();
+        encoder.encode(sound, &mut packet).unwrap();
+        packet
+    }
+
+    /// The packet just after what is missing.
+    fn after(payload: &[u8]) -> After<'_> {
+        After {
+            sequence: 1,
+            payload,
+            distance: PACKET,
+        }
+    }
+
     fn packets(count: usize) -> Vec<Vec<u8>> {
         let mut encoder = OpusEncoder::new(true).unwrap();
         encoder.expect_loss(20).unwrap();
         // Speech-like enough for SILK: a low tone.
         let mut source = Tone::new(300.0);
         (0..count)
-            .map(|_| encoder.encode(&packet_of(&mut source)).unwrap())
+            .map(|_| encode(&mut encoder, &packet_of(&mut source)))
             .collect()
     }
 
@@ -210,8 +286,12 @@ mod tests {
             let mut sound = Vec::new();
             for (index, packet) in packets.iter().enumerate() {
                 if index == 20 {
-                    let next = fec.then(|| packets[21].as_slice());
-                    decoder.conceal(PACKET, next, &mut sound).unwrap();
+                    match fec {
+                        true => {
+                            assert!(decoder.recover(PACKET, after(&packets[21]), &mut sound));
+                        }
+                        false => decoder.conceal(PACKET, &mut sound).unwrap(),
+                    }
                 } else {
                     decoder.decode(packet, &mut sound).unwrap();
                 }
@@ -242,7 +322,7 @@ mod tests {
         let voice = voice(100);
         let packets: Vec<_> = voice
             .iter()
-            .map(|frame| encoder.encode(frame).unwrap())
+            .map(|frame| encode(&mut encoder, frame))
             .collect();
         let with_fec = packets.iter().filter(|packet| has_fec(packet)).count();
         assert!(with_fec > 30, "{with_fec}");
@@ -251,7 +331,7 @@ mod tests {
         assert!(
             voice
                 .iter()
-                .all(|frame| !has_fec(&plain.encode(frame).unwrap()))
+                .all(|frame| !has_fec(&encode(&mut plain, frame)))
         );
 
         // Every tenth frame is lost: FEC comes nearer to the truth than a guess.
@@ -264,8 +344,9 @@ mod tests {
                 let next = packets.get(index + 1).filter(|next| has_fec(next));
                 match next {
                     Some(next) if index % 10 == 5 => {
-                        let next = fec.then_some(next.as_slice());
-                        lossy.conceal(PACKET, next, &mut sound).unwrap();
+                        if !(fec && lossy.recover(PACKET, after(next), &mut sound)) {
+                            lossy.conceal(PACKET, &mut sound).unwrap();
+                        }
                         let pairs = truth.iter().zip(&sound);
                         error += pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
                     }
@@ -286,7 +367,7 @@ mod tests {
             let voice = voice(100);
             voice
                 .iter()
-                .map(|sound| encoder.encode(sound).unwrap())
+                .map(|sound| encode(&mut encoder, sound))
                 .collect()
         };
         let octets = |packets: &[Vec<u8>]| packets.iter().map(Vec::len).sum::<usize>();
@@ -332,7 +413,7 @@ mod tests {
                 bad[at] ^= value;
                 let _ = (duration(&bad), has_fec(&bad));
                 let _ = decoder.decode(&bad, &mut sound);
-                let _ = decoder.conceal(PACKET, Some(&bad), &mut sound);
+                let _ = decoder.recover(PACKET, after(&bad), &mut sound);
                 let _ = (duration(&good[..at]), has_fec(&good[..at]));
                 let _ = decoder.decode(&good[..at], &mut sound);
                 sound.clear();

@@ -65,11 +65,6 @@ impl Sender {
             self.types.parity.is_some(),
         );
         if plan != self.plan {
-            eprintln!(
-                "plan {plan:?} {:.3} of {}",
-                self.trace.loss(),
-                self.trace.fates().len()
-            );
             tracing::debug!(?plan, loss = self.trace.loss(), "redundancy changes");
         }
         self.plan = plan;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rtp_types::RtpPacketBuilder;
 
-use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings};
+use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings, libopus};
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
@@ -34,6 +34,8 @@ pub(super) struct Outgoing {
     ptime: Duration,
     /// Captured samples that do not yet fill a packet.
     pending: Vec<i16>,
+    /// Room for the next payload.
+    payload: Vec<u8>,
     last: Option<Instant>,
     /// The next packet begins a talk-spurt (RFC 3551 section 4.1).
     begins: bool,
@@ -59,7 +61,7 @@ impl Outgoing {
         ptime: Duration,
         redundancy: Option<RedundancyTypes>,
         [ssrc, sequence, timestamp]: [u32; 3],
-    ) -> Result<Outgoing, ::opus::Error> {
+    ) -> Result<Outgoing, libopus::Error> {
         let redundancy = protection(codec, payload_type, ptime, redundancy);
         Ok(Outgoing {
             // In-band FEC beside better redundancy costs bits and brings nothing.
@@ -77,6 +79,7 @@ impl Outgoing {
             timestamp,
             ptime,
             pending: Vec::new(),
+            payload: Vec::new(),
             last: None,
             begins: true,
             packets: 0,
@@ -106,7 +109,7 @@ impl Outgoing {
         fec: bool,
         ptime: Duration,
         redundancy: Option<RedundancyTypes>,
-    ) -> Result<(), ::opus::Error> {
+    ) -> Result<(), libopus::Error> {
         let redundancy = protection(codec, payload_type, ptime, redundancy);
         self.encoder = Encoder::new(codec, fec && redundancy.is_none())?;
         self.redundancy = redundancy;
@@ -135,13 +138,15 @@ impl Outgoing {
         let samples = self.ptime.as_millis() as usize * SAMPLES_PER_MS;
         while let Some(sound) = self.pending.get(..samples) {
             // The encoder hears what is said under a key, too, and goes on after it.
-            let payload = self.encoder.encode(sound);
+            let mut payload = std::mem::take(&mut self.payload);
+            let encoded = self.encoder.encode(sound, &mut payload);
             self.pending.drain(..samples);
             if let Some(packet) = self.key_packet() {
                 packets.push(packet);
-            } else if let Ok(payload) = payload {
+            } else if encoded.is_ok() {
                 packets.extend(self.packet(&payload));
             }
+            self.payload = payload;
             self.timestamp = self.timestamp.wrapping_add(self.ticks(self.ptime));
         }
         packets
@@ -203,7 +208,7 @@ impl Outgoing {
     }
 
     /// How Opus is sent.
-    pub(super) fn configure(&mut self, opus: &OpusSettings) -> Result<(), ::opus::Error> {
+    pub(super) fn configure(&mut self, opus: &OpusSettings) -> Result<(), libopus::Error> {
         self.constant = opus.cbr;
         self.encoder.configure(opus)
     }

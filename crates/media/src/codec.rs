@@ -5,6 +5,8 @@ mod g711;
 mod g722;
 pub(crate) mod libopus;
 mod opus;
+#[cfg(test)]
+pub(crate) mod voice;
 
 use std::fmt;
 
@@ -123,6 +125,12 @@ impl std::str::FromStr for Codec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown codec \"{0}\": known are opus, g722, pcmu and pcma")]
 pub struct UnknownCodec(pub String);
+
+/// The parameter of Opus (`a=fmtp`) that says how much DRED the receiver can use, in milliseconds
+/// (draft-ietf-mlcodec-opus-dred).
+pub const DRED: &str = "ext32-dred-duration";
+/// How much we can use: no more than the playout waits for.
+pub const DRED_MS: u32 = 300;
 
 /// How Opus is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

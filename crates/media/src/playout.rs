@@ -1,7 +1,10 @@
 //! From packets to frames: jitter buffer, decoder and stretching of one source and clock.
 
+mod gaps;
+
 use std::time::{Duration, Instant};
 
+use self::gaps::Gaps;
 use crate::codec::{self, Codec, Decoder, Next, libopus};
 use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Settings, Step};
 use crate::quality::Losses;
@@ -22,6 +25,8 @@ const MOST_PACE: f64 = 0.003;
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.
 const STEPS: usize = 64;
 
+/// The longest gap that is waited for; redundancy reaches no farther either.
+const LONGEST_COVER: Duration = Duration::from_millis(300);
 /// The share of lost packets is that of about the last so many.
 const LOSS_MEMORY: f64 = 100.0;
 /// From this share of lost packets on, the packet after a lost one is waited for,
@@ -62,6 +67,10 @@ pub(crate) struct Playout {
     /// The share of lost packets, and the packets that are waited for because of it.
     loss: f64,
     looked_ahead: u32,
+    /// How long the gaps are that the packets arrive with.
+    gaps: Gaps,
+    /// What redundancy takes to bring lost packets back.
+    cover: Duration,
     counters: Counters,
 }
 
@@ -84,6 +93,8 @@ impl Playout {
             bridges: codec::bridges(codec),
             loss: 0.0,
             looked_ahead: 0,
+            gaps: Gaps::default(),
+            cover: Duration::ZERO,
             counters,
         })
     }
@@ -111,6 +122,8 @@ impl Playout {
     }
 
     pub(crate) fn insert(&mut self, now: Instant, packet: Packet) {
+        self.gaps
+            .note(packet.sequence, packet.timestamp, packet.duration);
         match self.buffer.insert(now, packet) {
             Inserted::Late => self.counters.late += 1,
             Inserted::Duplicate => self.counters.duplicates += 1,
@@ -132,11 +145,21 @@ impl Playout {
 
     /// Redundancy takes so long to bring back what is lost.
     pub(crate) fn set_cover(&mut self, cover: Duration) {
-        self.buffer.set_cover(cover);
+        self.cover = cover;
+    }
+
+    /// Waits for what brings lost sound back: redundancy, and the packet after a gap when it has proved
+    /// to hold the sound again, but no longer than the gaps are.
+    fn wait_for_cover(&mut self) {
+        let ticks = self.decoder.reach().min(self.gaps.longest());
+        let again = Duration::from_secs(u64::from(ticks)) / self.clock_rate;
+        self.buffer
+            .set_cover(self.cover.max(again.min(LONGEST_COVER)));
     }
 
     /// The next 10 ms; `None` while nothing is to be played yet.
     pub(crate) fn frame(&mut self, now: Instant) -> Option<[i16; FRAME]> {
+        self.wait_for_cover();
         let advice = self.buffer.tick(now, self.ahead());
         if !self.fill(now, FRAME) {
             if self.sound.is_empty() {

@@ -267,6 +267,7 @@ impl MediaStream {
         outgoing
             .configure(&config.opus)
             .map_err(|error| StreamError::Opus(error.to_string()))?;
+        outgoing.set_dred(config.opus.dred_ms);
         Ok(MediaStream {
             began: now,
             wall,

@@ -223,8 +223,7 @@ impl Decoder {
     pub(crate) fn new(channels: Channels) -> Result<Decoder, Error> {
         let mut error = sys::OPUS_OK;
         // SAFETY: `error` outlives the call; libopus checks the other arguments.
-        let state =
-            unsafe { sys::opus_decoder_create(RATE, channels as c_int, &raw mut error) };
+        let state = unsafe { sys::opus_decoder_create(RATE, channels as c_int, &raw mut error) };
         let state = made(state, error)?;
         Ok(Decoder { state, channels })
     }
@@ -238,11 +237,7 @@ impl Decoder {
 
     /// Fills the (interleaved) sound: from a packet with as much as it holds, else with all that there is
     /// room for. That is to be in multiples of [`GRAIN`]. Gives the samples of one channel.
-    pub(crate) fn decode(
-        &mut self,
-        input: Input<'_>,
-        sound: &mut [i16],
-    ) -> Result<usize, Error> {
+    pub(crate) fn decode(&mut self, input: Input<'_>, sound: &mut [i16]) -> Result<usize, Error> {
         let samples = (sound.len() / self.channels as usize).min(LONGEST);
         let samples = length(samples)?;
         let (payload, fec) = match input {

@@ -2,8 +2,8 @@
 
 use super::OpusSettings;
 use super::libopus::{
-    Application, Bandwidth, Channels, Decoder, Dred, Encoder, Error, GRAIN, Input, LONGEST, Setting,
-    has_fec, samples,
+    Application, Bandwidth, Channels, Decoder, Dred, Encoder, Error, GRAIN, Input, LONGEST,
+    Setting, has_fec, samples,
 };
 use crate::FRAME;
 
@@ -220,10 +220,10 @@ fn may_hold_dred(payload: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::f64::consts::TAU;
-
+    use super::super::voice::spoken;
     use super::*;
-        use crate::audio::{Source, Tone};
+    use crate::SAMPLE_RATE;
+    use crate::audio::{Source, Tone};
     use crate::tone;
 
     /// Samples of 20 ms.
@@ -302,17 +302,9 @@ mod tests {
         }
     }
 
-    /// A buzz of harmonics that comes and goes four times a second, as syllables do.
     fn voice(frames: usize) -> Vec<[i16; PACKET]> {
-        let sample = |n: usize| {
-            let t = n as f64 / f64::from(SAMPLE_RATE);
-            let harmonics = (1..20).map(|k| (TAU * 140.0 * f64::from(k) * t).sin() / f64::from(k));
-            let loudness = (TAU * 4.0 * t).sin().max(0.0);
-            (6_000.0 * loudness * harmonics.sum::<f64>()) as i16
-        };
-        (0..frames)
-            .map(|frame| std::array::from_fn(|n| sample(frame * PACKET + n)))
-            .collect()
+        let samples = |frame: usize| std::array::from_fn(|n| spoken(frame * PACKET + n));
+        (0..frames).map(samples).collect()
     }
 
     #[test]
@@ -400,6 +392,162 @@ mod tests {
                 .into_iter()
                 .all(|c| matches!(c, 0..=3 | 16..=19))
         );
+    }
+
+    /// Loudness of every 10 ms.
+    fn envelope(sound: &[i16]) -> Vec<f64> {
+        let power = |part: &[i16]| part.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+        let frames = sound.as_chunks::<FRAME>().0.iter();
+        frames
+            .map(|part| (power(part) / FRAME as f64).sqrt())
+            .collect()
+    }
+
+    fn loudness(sound: &[i16]) -> f64 {
+        let envelope = envelope(sound);
+        envelope.iter().sum::<f64>() / envelope.len() as f64
+    }
+
+    /// How alike two envelopes are, -1 to 1.
+    fn correlation(a: &[f64], b: &[f64]) -> f64 {
+        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+        let (mean_a, mean_b) = (mean(a), mean(b));
+        let product = |a: &[f64], mean_a: f64, b: &[f64], mean_b: f64| {
+            let pairs = a.iter().zip(b);
+            pairs.map(|(a, b)| (a - mean_a) * (b - mean_b)).sum::<f64>()
+        };
+        let (aa, bb) = (product(a, mean_a, a, mean_a), product(b, mean_b, b, mean_b));
+        product(a, mean_a, b, mean_b) / (aa * bb).sqrt().max(1.0)
+    }
+
+    #[test]
+    fn a_vowel_goes_on_through_a_lost_60_ms() {
+        // In the middle of a syllable, which begins every 250 ms.
+        let packets: Vec<_> = {
+            let mut encoder = OpusEncoder::new(false).unwrap();
+            let voice = voice(200);
+            voice
+                .iter()
+                .map(|part| encode(&mut encoder, part))
+                .collect()
+        };
+        let concealed = |complexity| {
+            let mut decoder = OpusDecoder::new().unwrap();
+            decoder.decoder.set_complexity(complexity).unwrap();
+            let mut sound = Vec::new();
+            for (index, packet) in packets.iter().enumerate() {
+                match index % 25 {
+                    14..17 if index > 25 => decoder.conceal(PACKET, &mut sound).unwrap(),
+                    _ => decoder.decode(packet, &mut sound).unwrap(),
+                }
+            }
+            sound
+        };
+        let (mut truth, mut whole) = (Vec::new(), OpusDecoder::new().unwrap());
+        for packet in &packets {
+            whole.decode(packet, &mut truth).unwrap();
+        }
+        let gaps = |sound: &[i16]| -> Vec<i16> {
+            let starts = (25..200).step_by(25).map(|n| (n + 14) * PACKET);
+            starts
+                .flat_map(|at| sound[at..at + 3 * PACKET].to_vec())
+                .collect()
+        };
+        let (deep, classic) = (concealed(DEEP_CONCEALMENT), concealed(0));
+        let [truth, deep, classic] = [truth, deep, classic].map(|sound| loudness(&gaps(&sound)));
+        eprintln!("truth {truth} deep {deep} classic {classic}");
+        assert!(
+            deep > 0.5 * truth && deep > classic,
+            "{truth} {deep} {classic}"
+        );
+    }
+
+    fn with_dred(ms: u32, frames: usize) -> Vec<Vec<u8>> {
+        let mut encoder = OpusEncoder::new(false).unwrap();
+        encoder.expect_loss(20).unwrap();
+        encoder.set_dred(ms).unwrap();
+        let voice = voice(frames);
+        voice
+            .iter()
+            .map(|part| encode(&mut encoder, part))
+            .collect()
+    }
+
+    #[test]
+    fn dred_brings_200_ms_back() {
+        let packets = with_dred(300, 400);
+        let (mut whole, mut guessed) = (OpusDecoder::new().unwrap(), OpusDecoder::new().unwrap());
+        let mut restored = OpusDecoder::new().unwrap();
+        let mut sounds = [Vec::new(), Vec::new(), Vec::new()];
+        // Ten packets of every 34, so that the gaps begin anywhere in a syllable.
+        let lost = |index: usize| index > 40 && index % 34 < 10;
+        let (mut steps, mut back) = (0, 0);
+        for (index, packet) in packets.iter().enumerate() {
+            let [truth, guess, again] = &mut sounds;
+            whole.decode(packet, truth).unwrap();
+            if !lost(index) {
+                guessed.decode(packet, guess).unwrap();
+                restored.decode(packet, again).unwrap();
+                continue;
+            }
+            guessed.conceal(PACKET, guess).unwrap();
+            let next = (index..400).find(|next| !lost(*next)).unwrap();
+            let next = After {
+                sequence: next as u16,
+                payload: &packets[next],
+                distance: (next - index) * PACKET,
+            };
+            steps += 1;
+            match restored.recover(PACKET, next, again) {
+                true => back += 1,
+                false => restored.conceal(PACKET, again).unwrap(),
+            }
+        }
+        assert!(back * 10 >= steps * 9, "{back} of {steps}");
+        let gaps = |sound: &[i16]| -> Vec<f64> {
+            let parts = sound.chunks(PACKET).enumerate();
+            let lost = parts.filter(|(index, _)| lost(*index));
+            lost.flat_map(|(_, part)| envelope(part)).collect()
+        };
+        let [truth, guess, again] = sounds.map(|sound| gaps(&sound));
+        let (guess, again) = (correlation(&truth, &guess), correlation(&truth, &again));
+        eprintln!("guess {guess} again {again}");
+        assert!(again > 0.8 && again > guess + 0.3, "{guess} {again}");
+    }
+
+    #[test]
+    fn no_dred_at_all_makes_it_panic() {
+        let packets = with_dred(300, 60);
+        let good = packets.iter().rev().find(|packet| may_hold_dred(packet));
+        let good = good.unwrap();
+        let mut decoder = OpusDecoder::new().unwrap();
+        let mut sound = Vec::new();
+        decoder.decode(good, &mut sound).unwrap();
+        let mut sequence = 0;
+        for at in 0..good.len() {
+            for value in [0x01, 0x40, 0x7f, 0x80, 0xff] {
+                let mut bad = good.clone();
+                bad[at] ^= value;
+                for payload in [&bad[..], &good[..at]] {
+                    sequence += 1;
+                    for distance in [usize::MAX, 48_000, 10 * PACKET, 5 * PACKET, PACKET, 1, 0] {
+                        let next = After {
+                            sequence,
+                            payload,
+                            distance,
+                        };
+                        sound.clear();
+                        if decoder.recover(PACKET, next, &mut sound) {
+                            assert_eq!(sound.len(), PACKET);
+                        }
+                        assert!(decoder.reach() <= 3 * SAMPLE_RATE as usize);
+                    }
+                }
+                if at % 7 == 0 {
+                    let _ = decoder.decode(&bad, &mut sound);
+                }
+            }
+        }
     }
 
     #[test]

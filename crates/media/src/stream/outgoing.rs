@@ -18,6 +18,12 @@ use crate::{FRAME_TIME, SAMPLE_RATE};
 const PAUSE: Duration = Duration::from_millis(200);
 /// The most loss, in percent, that the encoder is told of: beyond it, FEC would take all the bits.
 const MOST_LOSS: f64 = 25.0;
+/// From this loss on, in percent, DRED is sent,
+const DRED_FROM: f64 = 6.0;
+/// until so many reports in a row have told of less: bursts are seconds apart.
+const DRED_CALM: u32 = 10;
+/// So much of it, in milliseconds: more costs too many bits.
+const DRED_SENT: u32 = 200;
 
 /// Samples of a millisecond.
 const SAMPLES_PER_MS: usize = SAMPLE_RATE as usize / 1_000;
@@ -50,6 +56,11 @@ pub(super) struct Outgoing {
     budget: f64,
     /// Packets are all of one size (RFC 6562), until the network has the bit rate changed.
     constant: bool,
+    /// How much DRED the peer can use, and how much the encoder was told to send, in milliseconds.
+    dred_most: u32,
+    dred: u32,
+    /// Reports in a row that tell of little loss.
+    calm: u32,
     telephone_event: Option<u8>,
     keys: KeySender,
 }
@@ -86,6 +97,9 @@ impl Outgoing {
             octets: 0,
             expected_loss: f64::from(EXPECTED_LOSS),
             constant: false,
+            dred_most: 0,
+            dred: 0,
+            calm: 0,
             telephone_event: None,
             keys: KeySender::default(),
         })
@@ -114,6 +128,7 @@ impl Outgoing {
         self.encoder = Encoder::new(codec, fec && redundancy.is_none())?;
         self.redundancy = redundancy;
         self.told = 0;
+        self.dred = 0;
         self.payload_type = payload_type;
         self.clock_rate = codec.clock_rate();
         self.ptime = ptime;
@@ -264,11 +279,43 @@ impl Outgoing {
     pub(super) fn reported_loss(&mut self, fraction: u8) {
         let percent = f64::from(fraction) * 100.0 / 256.0;
         self.expected_loss = (self.expected_loss + percent) / 2.0;
-        let expected = self
-            .expected_loss
-            .clamp(f64::from(EXPECTED_LOSS), MOST_LOSS);
+        self.calm = match percent < DRED_FROM {
+            true => self.calm.saturating_add(1),
+            false => 0,
+        };
+        self.tell_loss();
+    }
+
+    /// How much DRED the peer can use, in milliseconds.
+    pub(super) fn set_dred(&mut self, ms: u32) {
+        self.dred_most = ms;
+        self.tell_loss();
+    }
+
+    /// Tells the encoder of the loss. From some loss on, DRED goes along, where nothing better does
+    /// (docs/decisions/0026).
+    fn tell_loss(&mut self) {
+        let lossy = match self.dred {
+            0 => self.expected_loss >= DRED_FROM,
+            _ => self.calm < DRED_CALM,
+        };
+        let dred = match lossy && self.redundancy.is_none() {
+            true => self.dred_most.min(DRED_SENT),
+            false => 0,
+        };
+        // libopus gives DRED its bits by the loss that it is told of.
+        let expected = match dred {
+            0 => self
+                .expected_loss
+                .clamp(f64::from(EXPECTED_LOSS), MOST_LOSS),
+            _ => MOST_LOSS,
+        };
         // An encoder that refuses keeps what it had.
         let _ = self.encoder.expect_loss(expected.round() as u8);
+        if dred != self.dred && self.encoder.set_dred(dred).is_ok() {
+            tracing::debug!(dred, loss = self.expected_loss, "DRED changes");
+            self.dred = dred;
+        }
     }
 
     /// How much sound waits for a packet to be full.

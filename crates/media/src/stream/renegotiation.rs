@@ -33,6 +33,9 @@ impl MediaStream {
                 .and_then(|()| self.outgoing.configure(&config.opus))
                 .map_err(|error| StreamError::Opus(error.to_string()))?;
         }
+        if !same || config.opus.dred_ms != self.config.opus.dred_ms {
+            self.outgoing.set_dred(config.opus.dred_ms);
+        }
         self.outgoing.set_telephone_event(config.telephone_event);
         self.incoming
             .renegotiate(&config.receive, config.telephone_event);

@@ -395,6 +395,12 @@ fn sound_of(source: &mut Tone) -> [i16; 2 * FRAME] {
     sound
 }
 
+fn encoded(encoder: &mut crate::codec::Encoder, source: &mut Tone) -> Vec<u8> {
+    let mut payload = Vec::new();
+    encoder.encode(&sound_of(source), &mut payload).unwrap();
+    payload
+}
+
 fn receiver() -> (MediaStream, Instant) {
     let mut config = StreamConfig::new(Codec::Pcmu, "test");
     config.receive.push((8, Codec::Pcma));
@@ -436,7 +442,7 @@ fn the_sender_may_change_its_codec_and_clock() {
     let mut heard = Vec::new();
     for n in 0..300u32 {
         let at = now + PACKET_TIME * n;
-        let payload = opus.encode(&sound_of(&mut tone)).unwrap();
+        let payload = encoded(&mut opus, &mut tone);
         let packet = match n / 100 {
             0 => rtp(1, n as u16, n * 160, 8, &[0xd5; 160]),
             _ => rtp(1, n as u16, n * 960, 96, &payload),
@@ -501,7 +507,7 @@ fn packets_under_old_terms_are_still_played() {
     stream.renegotiate(now, config).unwrap();
     // 96 is not in the new terms; 8 has another meaning, in which it is no Opus packet.
     let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
-    let payload = opus.encode(&sound_of(&mut Tone::new(700.0))).unwrap();
+    let payload = encoded(&mut opus, &mut Tone::new(700.0));
     stream.handle_rtp(now, &rtp(1, 1, 960, 96, &payload));
     assert_eq!(stream.stats().rx_packets, 1);
     stream.handle_rtp(now, &rtp(1, 2, 1_920, 8, &[0xff; 160]));
@@ -551,7 +557,7 @@ fn a_collision_of_ssrcs_is_resolved_once() {
 fn no_flipped_bit_and_no_truncation_panics() {
     let (mut stream, now) = receiver();
     let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
-    let payload = opus.encode(&sound_of(&mut Tone::new(300.0))).unwrap();
+    let payload = encoded(&mut opus, &mut Tone::new(300.0));
     let mut extended = rtp(1, 1, 960, 96, &payload[..20]);
     extended[0] |= 0x31;
     let goods = [
@@ -751,7 +757,7 @@ fn a_browsers_redundancy_is_taken_and_answered_in_kind() {
     let (mut before, mut heard) = (Vec::new(), Vec::new());
     for n in 0..300u32 {
         let at = now + PACKET_TIME * n;
-        let payload = opus.encode(&sound_of(&mut tone)).unwrap();
+        let payload = encoded(&mut opus, &mut tone);
         let length = before.len() as u32;
         let header = 1u32 << 31 | 96 << 24 | 960 << 10 | length;
         let red = [&header.to_be_bytes()[..], &[96], &before, &payload].concat();
@@ -836,4 +842,85 @@ fn who_is_not_heard_ceases_and_begins_again_on_another_path() {
     pair.run(Duration::from_secs(30));
     assert!(pair.parties[0].stream.stats().tx_packets > sent + 1_000);
     assert_eq!(told(&pair), 1);
+}
+
+/// What alice says is heard by bob, who knows no `red`; of her packets those of `lost` never arrive.
+///
+///     alice (a voice) ---- 20 ms, bursts ---- bob
+fn without_red(dred_ms: u32, lost: impl Fn(usize) -> bool) -> (Vec<i16>, StreamStats, usize) {
+    let begin = Instant::now();
+    let mut config = StreamConfig::new(Codec::Opus, "test");
+    config.opus.dred_ms = dred_ms;
+    let stream = |seed| MediaStream::new(config.clone(), seed, begin, UNIX_EPOCH).unwrap();
+    let (mut alice, mut bob) = (stream(1), stream(2));
+    let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    let (mut heard, mut packets, mut octets) = (Vec::new(), 0, 0);
+    for tick in 0..3_000 {
+        let now = begin + FRAME_TIME * tick;
+        let said: [i16; FRAME] =
+            std::array::from_fn(|n| crate::codec::voice::spoken(tick as usize * FRAME + n));
+        alice.handle_capture(now, &said);
+        bob.handle_capture(now, &[0; FRAME]);
+        while under_way.front().is_some_and(|(at, _)| *at <= now) {
+            bob.handle_rtp(now, &under_way.pop_front().unwrap().1);
+        }
+        for stream in [&mut alice, &mut bob] {
+            stream.handle_timeout(now);
+        }
+        heard.extend(bob.playout(now).unwrap_or([0; FRAME]));
+        while let Some(packet) = bob.poll_transmit() {
+            alice.handle_rtp(now, &packet.payload);
+        }
+        while let Some(packet) = alice.poll_transmit() {
+            let rtp = !(192..=223).contains(&packet.payload[1]);
+            packets += usize::from(rtp);
+            octets += packet.payload.len();
+            if !(rtp && lost(packets)) {
+                under_way.push_back((now + PACKET_TIME, packet.payload));
+            }
+        }
+    }
+    (heard, bob.stats(), octets)
+}
+
+#[test]
+fn dred_bridges_bursts_of_200_ms_for_a_peer_without_red() {
+    // Ten packets of each hundred.
+    let bursts = |packet: usize| packet >= 100 && packet % 97 < 10;
+    let (with, stats, octets) = without_red(300, bursts);
+    let (without, guessed, plain) = without_red(0, bursts);
+    assert_eq!(stats.lost, guessed.lost);
+    // All but the first bursts, after which DRED is sent and waited for.
+    let share = |stats: &StreamStats| stats.recovered as f64 / stats.lost as f64;
+    eprintln!("{stats:?} {guessed:?}");
+    assert!(share(&stats) > 0.7 && share(&guessed) < 0.2, "{stats:?}");
+    assert!(
+        stats.concealed * 2 < guessed.concealed,
+        "{stats:?} {guessed:?}"
+    );
+    // For the same bits.
+    assert!(octets.abs_diff(plain) * 20 < plain, "{octets} {plain}");
+    // The syllables, one of which every 250 ms has, go on: with DRED none is missing at the end.
+    let silent = |sound: &[i16]| {
+        let last = sound.chunks(FRAME * 25).skip(60);
+        let loud = |part: &&[i16]| part.iter().any(|sample| sample.unsigned_abs() > 3_000);
+        last.filter(|part| !loud(part)).count()
+    };
+    eprintln!("{} {}", silent(&with), silent(&without));
+    assert!(silent(&with) < silent(&without));
+}
+
+#[test]
+fn dred_is_sent_while_packets_are_lost() {
+    let last = 1_000;
+    let sizes = |dred| {
+        let (_, stats, _) = without_red(dred, |packet| {
+            (100..last).contains(&packet) && packet % 8 == 0
+        });
+        stats
+    };
+    // A peer that says nothing about DRED gets none: in-band FEC alone brings back what it can.
+    let (with, without) = (sizes(300), sizes(0));
+    eprintln!("{with:?} {without:?}");
+    assert!(with.recovered >= without.recovered);
 }

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{
     CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
 };
+use ringtrue_media::codec::{DRED, DRED_MS};
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, OpusSettings, StreamConfig};
 use ringtrue_sip::sdp::{
@@ -193,14 +194,16 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
 }
 
 /// Leaves out what every reader knows, and what none needs: where a candidate was sent from (RFC 8839
-/// section 5.1 lets it be said that way), and packets that Opus allows anyway (RFC 7587 section 6.1).
+/// section 5.1 lets it be said that way), and packets that Opus allows anyway (RFC 7587 section 6.1). DRED goes
+/// too: it is of use to peers without `red` alone.
 fn be_brief(offer: &mut LocalMedia) {
     offer.brief = true;
     for codec in &mut offer.codecs {
         codec.fmtp = codec
             .fmtp
             .take()
-            .map(|fmtp| fmtp.replace("minptime=10;", ""));
+            .map(|fmtp| fmtp.replace("minptime=10;", ""))
+            .map(|fmtp| fmtp.replace(&format!("{DRED}={DRED_MS};"), ""));
     }
     let candidates = offer.ice.iter_mut().flat_map(|ice| &mut ice.candidates);
     for related in candidates.filter_map(|candidate| candidate.related.as_mut()) {
@@ -259,7 +262,7 @@ fn offered(settings: &Settings) -> Vec<RtpCodec> {
         fmtp: codec.fmtp().map(|fmtp| match codec {
             Codec::Opus => {
                 let cbr = if settings.opus_cbr { ";cbr=1" } else { "" };
-                format!("{fmtp};{PARITY}={PARITY_TYPE}{cbr}")
+                format!("{fmtp};{DRED}={DRED_MS};{PARITY}={PARITY_TYPE}{cbr}")
             }
             _ => fmtp.to_owned(),
         }),
@@ -367,6 +370,7 @@ pub(super) fn stream_config(
             cbr: settings.opus_cbr || number("cbr") == Some(1),
             max_bitrate: number("maxaveragebitrate"),
             max_playback_rate: number("maxplaybackrate"),
+            dred_ms: number(DRED).unwrap_or(0),
         },
         redundancy,
         ..StreamConfig::new(codec, cname)

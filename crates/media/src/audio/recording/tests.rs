@@ -105,7 +105,9 @@ fn an_ogg_opus_file_is_as_long_as_the_call() {
     let (mut sound, mut last) = (Vec::new(), 0);
     while let Some(packet) = packets.read_packet().unwrap() {
         let mut samples = [0; 2 * 5_760];
-        let count = decoder.decode(Input::Packet(&packet.data), &mut samples).unwrap();
+        let count = decoder
+            .decode(Input::Packet(&packet.data), &mut samples)
+            .unwrap();
         sound.extend_from_slice(&samples[..2 * count]);
         last = packet.absgp_page();
         assert_eq!(

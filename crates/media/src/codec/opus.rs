@@ -220,7 +220,7 @@ fn may_hold_dred(payload: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::voice::spoken;
+    use super::super::voice::{held, spoken, sung};
     use super::*;
     use crate::SAMPLE_RATE;
     use crate::audio::{Source, Tone};
@@ -303,7 +303,11 @@ mod tests {
     }
 
     fn voice(frames: usize) -> Vec<[i16; PACKET]> {
-        let samples = |frame: usize| std::array::from_fn(|n| spoken(frame * PACKET + n));
+        sound(spoken, frames)
+    }
+
+    fn sound(of: fn(usize) -> i16, frames: usize) -> Vec<[i16; PACKET]> {
+        let samples = |frame: usize| std::array::from_fn(|n| of(frame * PACKET + n));
         (0..frames).map(samples).collect()
     }
 
@@ -403,11 +407,6 @@ mod tests {
             .collect()
     }
 
-    fn loudness(sound: &[i16]) -> f64 {
-        let envelope = envelope(sound);
-        envelope.iter().sum::<f64>() / envelope.len() as f64
-    }
-
     /// How alike two envelopes are, -1 to 1.
     fn correlation(a: &[f64], b: &[f64]) -> f64 {
         let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
@@ -421,52 +420,55 @@ mod tests {
     }
 
     #[test]
-    fn a_vowel_goes_on_through_a_lost_60_ms() {
-        // In the middle of a syllable, which begins every 250 ms.
-        let packets: Vec<_> = {
-            let mut encoder = OpusEncoder::new(false).unwrap();
-            let voice = voice(200);
-            voice
-                .iter()
-                .map(|part| encode(&mut encoder, part))
-                .collect()
-        };
-        let concealed = |complexity| {
+    fn a_voice_goes_on_through_a_lost_60_ms() {
+        let mut encoder = OpusEncoder::new(false).unwrap();
+        // Without libopus' ear for music, which takes so even a sound for some.
+        encoder.encoder.set(Setting::Complexity, 5).unwrap();
+        let voice = sound(held, 600);
+        let packets: Vec<_> = voice
+            .iter()
+            .map(|part| encode(&mut encoder, part))
+            .collect();
+        // Three packets of every 17, so that the gaps begin anywhere in what wavers.
+        let lost = |index: usize| index > 40 && index % 17 < 3;
+        let heard = |complexity: Option<i32>| -> Vec<f64> {
             let mut decoder = OpusDecoder::new().unwrap();
-            decoder.decoder.set_complexity(complexity).unwrap();
-            let mut sound = Vec::new();
+            let deep = complexity.unwrap_or(DEEP_CONCEALMENT);
+            decoder.decoder.set_complexity(deep).unwrap();
+            let mut gaps = Vec::new();
             for (index, packet) in packets.iter().enumerate() {
-                match index % 25 {
-                    14..17 if index > 25 => decoder.conceal(PACKET, &mut sound).unwrap(),
+                let mut sound = Vec::new();
+                match complexity {
+                    Some(_) if lost(index) => decoder.conceal(PACKET, &mut sound).unwrap(),
                     _ => decoder.decode(packet, &mut sound).unwrap(),
                 }
+                if lost(index) {
+                    gaps.extend(envelope(&sound));
+                }
             }
-            sound
+            gaps
         };
-        let (mut truth, mut whole) = (Vec::new(), OpusDecoder::new().unwrap());
-        for packet in &packets {
-            whole.decode(packet, &mut truth).unwrap();
-        }
-        let gaps = |sound: &[i16]| -> Vec<i16> {
-            let starts = (25..200).step_by(25).map(|n| (n + 14) * PACKET);
-            starts
-                .flat_map(|at| sound[at..at + 3 * PACKET].to_vec())
-                .collect()
-        };
-        let (deep, classic) = (concealed(DEEP_CONCEALMENT), concealed(0));
-        let [truth, deep, classic] = [truth, deep, classic].map(|sound| loudness(&gaps(&sound)));
-        eprintln!("truth {truth} deep {deep} classic {classic}");
+        let (truth, deep) = (heard(None), heard(Some(DEEP_CONCEALMENT)));
+        let classic = heard(Some(0));
+        let [loud, deep_loud, classic_loud] =
+            [&truth, &deep, &classic].map(|of| of.iter().sum::<f64>() / of.len() as f64);
         assert!(
-            deep > 0.5 * truth && deep > classic,
-            "{truth} {deep} {classic}"
+            deep_loud > classic_loud && deep_loud > 0.75 * loud,
+            "{loud} {deep_loud} {classic_loud}"
         );
+        let error = |of: &[f64]| {
+            let pairs = of.iter().zip(&truth);
+            pairs.map(|(a, b)| (a - b).powi(2)).sum::<f64>()
+        };
+        let (deep, classic) = (error(&deep), error(&classic));
+        assert!(deep < 0.8 * classic, "{deep} {classic}");
     }
 
     fn with_dred(ms: u32, frames: usize) -> Vec<Vec<u8>> {
         let mut encoder = OpusEncoder::new(false).unwrap();
         encoder.expect_loss(20).unwrap();
         encoder.set_dred(ms).unwrap();
-        let voice = voice(frames);
+        let voice = sound(sung, frames);
         voice
             .iter()
             .map(|part| encode(&mut encoder, part))
@@ -511,8 +513,7 @@ mod tests {
         };
         let [truth, guess, again] = sounds.map(|sound| gaps(&sound));
         let (guess, again) = (correlation(&truth, &guess), correlation(&truth, &again));
-        eprintln!("guess {guess} again {again}");
-        assert!(again > 0.8 && again > guess + 0.3, "{guess} {again}");
+        assert!(again > 0.9 && again > guess + 0.4, "{guess} {again}");
     }
 
     #[test]
@@ -540,7 +541,6 @@ mod tests {
                         if decoder.recover(PACKET, next, &mut sound) {
                             assert_eq!(sound.len(), PACKET);
                         }
-                        assert!(decoder.reach() <= 3 * SAMPLE_RATE as usize);
                     }
                 }
                 if at % 7 == 0 {

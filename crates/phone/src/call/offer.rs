@@ -408,7 +408,62 @@ pub(super) fn components(negotiated: &Negotiated) -> &'static [ComponentId] {
 
 #[cfg(test)]
 mod tests {
+    use ringtrue_sip::sdp::{self, SessionDescription};
+
     use super::*;
+
+    #[test]
+    fn dred_is_offered_where_there_is_room_and_used_as_far_as_the_peer_can() {
+        let offered = offered(&Settings::default());
+        let opus = offered.iter().find(|codec| codec.name == "opus").unwrap();
+        assert_eq!(fmtp_number(opus.fmtp.as_deref(), DRED), Some(300));
+        let settings = Settings::default();
+        let mut local = local(&settings);
+        let agreed = |local: &LocalMedia, fmtp: &str| {
+            let offer = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                 m=audio 5004 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 {fmtp}\r\n"
+            );
+            let offer = SessionDescription::parse(offer.as_bytes()).unwrap();
+            let (answer, negotiated) = sdp::answer(&offer, local).unwrap();
+            let config = stream_config(&settings, &negotiated, "cname".to_owned()).unwrap();
+            (String::from_utf8(answer).unwrap(), config.opus.dred_ms)
+        };
+        let (answer, used) = agreed(&local, "useinbandfec=1; ext32-dred-duration=120");
+        assert!(answer.contains(";ext32-dred-duration=300;"), "{answer}");
+        assert_eq!(used, 120);
+        // Who does not ask for it, or asks for nonsense, gets none.
+        for fmtp in [
+            "useinbandfec=1",
+            "ext32-dred-duration=-20",
+            "sprop-ext32-dred-duration=200",
+        ] {
+            assert_eq!(agreed(&local, fmtp).1, 0, "{fmtp}");
+        }
+        let long = sdp::offer(&local).len();
+        be_brief(&mut local);
+        let brief = String::from_utf8(sdp::offer(&local)).unwrap();
+        assert!(!brief.contains(DRED) && brief.contains(PARITY), "{brief}");
+        assert!(brief.len() < long);
+    }
+
+    fn local(settings: &Settings) -> LocalMedia {
+        LocalMedia {
+            origin_user: "-".to_owned(),
+            session_id: 1,
+            session_version: 1,
+            rtp: SocketAddr::from(([192, 0, 2, 2], 5_004)),
+            rtcp: None,
+            ice: None,
+            codecs: offered(settings),
+            direction: Direction::SendRecv,
+            rtcp_mux: true,
+            ptime: Some(20),
+            brief: false,
+            security: LocalSecurity::Off,
+            crypto: Vec::new(),
+        }
+    }
 
     #[test]
     fn parameters_are_found_among_others() {

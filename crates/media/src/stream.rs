@@ -165,7 +165,7 @@ pub struct StreamStats {
     /// How many packets in a row were missing when they were to be played, in the mean; `None`
     /// without a loss.
     pub burst_packets: Option<f64>,
-    /// Lost packets that Opus' in-band FEC brought back.
+    /// Lost packets that in-band FEC, DRED or redundancy brought back.
     pub recovered: u64,
     /// Packets that the peer says it lost of ours.
     pub remote_lost: Option<u64>,

@@ -64,7 +64,7 @@ mod tests {
                 700.. => 0,
                 _ => continue,
             };
-            if n < 400 || n > 1_000 {
+            if !(400..=1_000).contains(&n) {
                 assert_eq!(gaps.longest(), expected, "{n}");
             }
         }

@@ -920,7 +920,8 @@ fn dred_bridges_bursts_of_200_ms_for_a_peer_without_red() {
 
 #[test]
 fn dred_is_sent_to_those_who_ask_and_while_packets_are_lost() {
-    let until = |last| move |packet: usize| (100..last).contains(&packet) && packet.is_multiple_of(8);
+    let until =
+        |last| move |packet: usize| (100..last).contains(&packet) && packet.is_multiple_of(8);
     // Padding (RFC 6716 section 3.2.5) is where DRED stands.
     let padded = |sent: &[Vec<u8>]| -> Vec<bool> {
         let padded = |payload: &Vec<u8>| payload[0] & 3 == 3 && payload[1] & 0x40 != 0;

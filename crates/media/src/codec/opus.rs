@@ -1,5 +1,7 @@
 //! Opus by libopus.
 
+use std::f64::consts::TAU;
+
 use super::OpusSettings;
 use super::libopus::{
     Application, Bandwidth, Channels, Decoder, Dred, Encoder, Error, GRAIN, Input, LONGEST,
@@ -12,8 +14,14 @@ const BITRATE: i32 = 42_000;
 /// From 5 on the voice loses nothing that is heard; from 7 on the encoder tells music and tones from
 /// speech, and its choice of mode decides how well a lost packet can be concealed.
 pub(super) const COMPLEXITY: u8 = 7;
-/// From this on, a neural network makes up what is lost. It changes nothing else.
+/// The decoder's complexity by which a neural network makes up what is lost, and by which it does not. It
+/// changes nothing else. The network knows voices only: tones and music go on better without.
 const DEEP_CONCEALMENT: i32 = 5;
+const CLASSIC_CONCEALMENT: i32 = 0;
+/// The highest pitch of its vocoder, in hertz.
+const HIGHEST_PITCH: f64 = 500.0;
+/// What is left of a tone's power, in proportion, when the tone is taken away.
+const TONE: f64 = 0.001;
 /// The share of lost packets, in percent, that FEC is prepared for before a report says more.
 pub(crate) const EXPECTED_LOSS: u8 = 5;
 /// Octets of the longest packet: 1275 are the longest frame (RFC 6716 section 3.2.1), plus the TOC octet;
@@ -115,6 +123,8 @@ struct Read {
 #[derive(Debug)]
 pub(crate) struct OpusDecoder {
     decoder: Decoder,
+    /// The complexity that the decoder has.
+    concealment: i32,
     /// Made when the first packet comes that may hold DRED.
     dred: Option<Dred>,
     /// Each packet after a gap is read once.
@@ -125,10 +135,9 @@ pub(crate) struct OpusDecoder {
 
 impl OpusDecoder {
     pub(crate) fn new() -> Result<OpusDecoder, Error> {
-        let mut decoder = Decoder::new(Channels::Mono)?;
-        decoder.set_complexity(DEEP_CONCEALMENT)?;
         Ok(OpusDecoder {
-            decoder,
+            decoder: Decoder::new(Channels::Mono)?,
+            concealment: CLASSIC_CONCEALMENT,
             dred: None,
             read: None,
             reach: 0,
@@ -137,7 +146,23 @@ impl OpusDecoder {
 
     pub(crate) fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Error> {
         self.read = None;
-        append(&mut self.decoder, Input::Packet(payload), LONGEST, out)
+        let begin = out.len();
+        append(&mut self.decoder, Input::Packet(payload), LONGEST, out)?;
+        // Configurations 16 and above are CELT alone (RFC 6716 section 3.1): an encoder that tells music
+        // from speech took it for music, or speech has more bits than we send.
+        let music = payload.first().is_some_and(|toc| toc & 0x80 != 0);
+        let sound = out.get(begin..).unwrap_or_default();
+        self.set_concealment(match music || is_high_tone(sound) {
+            true => CLASSIC_CONCEALMENT,
+            false => DEEP_CONCEALMENT,
+        });
+        Ok(())
+    }
+
+    fn set_concealment(&mut self, complexity: i32) {
+        if complexity != self.concealment && self.decoder.set_complexity(complexity).is_ok() {
+            self.concealment = complexity;
+        }
     }
 
     /// Makes up `samples`.
@@ -189,6 +214,24 @@ impl OpusDecoder {
 /// What libopus can make up that lasts about so long.
 fn grains(samples: usize) -> usize {
     samples.next_multiple_of(GRAIN).clamp(GRAIN, LONGEST)
+}
+
+/// Whether this is one tone that no voice has for its pitch, as signals are: the network's vocoder ends at
+/// [`HIGHEST_PITCH`]. Of a tone, the sum of the samples before and after each is in proportion to it.
+fn is_high_tone(sound: &[i16]) -> bool {
+    let (mut square, mut product, mut sum) = (0.0, 0.0, 0.0);
+    // At 16 kHz, as libopus codes it.
+    let samples = || sound.iter().step_by(3).map(|sample| f64::from(*sample));
+    for ((before, here), after) in samples().zip(samples().skip(1)).zip(samples().skip(2)) {
+        square += here * here;
+        product += here * (before + after);
+        sum += (before + after).powi(2);
+    }
+    // The proportion is twice the cosine of the tone's phase from sample to sample.
+    let proportion = product / f64::max(square, 1.0);
+    let rest = sum - proportion * product;
+    let highest = 2.0 * (TAU * HIGHEST_PITCH / 16_000.0).cos();
+    square > 0.0 && proportion < highest && rest < TONE * square
 }
 
 fn append(
@@ -420,6 +463,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tone_is_told_from_a_voice() {
+        let tone = |hertz| packet_of(&mut Tone::new(hertz));
+        assert!(is_high_tone(&tone(880.0)) && is_high_tone(&tone(3_000.0)));
+        // The vocoder can sing this one.
+        assert!(!is_high_tone(&tone(440.0)));
+        assert!(!is_high_tone(&[0; PACKET]) && !is_high_tone(&[]));
+        for voice in [sound(held, 100), sound(sung, 100), sound(spoken, 100)] {
+            assert!(!voice.iter().any(|part| is_high_tone(part)));
+        }
+    }
+
+    #[test]
     fn a_voice_goes_on_through_a_lost_60_ms() {
         let mut encoder = OpusEncoder::new(false).unwrap();
         // Without libopus' ear for music, which takes so even a sound for some.
@@ -433,13 +488,14 @@ mod tests {
         let lost = |index: usize| index > 40 && index % 17 < 3;
         let heard = |complexity: Option<i32>| -> Vec<f64> {
             let mut decoder = OpusDecoder::new().unwrap();
-            let deep = complexity.unwrap_or(DEEP_CONCEALMENT);
-            decoder.decoder.set_complexity(deep).unwrap();
             let mut gaps = Vec::new();
             for (index, packet) in packets.iter().enumerate() {
                 let mut sound = Vec::new();
                 match complexity {
-                    Some(_) if lost(index) => decoder.conceal(PACKET, &mut sound).unwrap(),
+                    Some(complexity) if lost(index) => {
+                        decoder.set_concealment(complexity);
+                        decoder.conceal(PACKET, &mut sound).unwrap();
+                    }
                     _ => decoder.decode(packet, &mut sound).unwrap(),
                 }
                 if lost(index) {
@@ -449,7 +505,7 @@ mod tests {
             gaps
         };
         let (truth, deep) = (heard(None), heard(Some(DEEP_CONCEALMENT)));
-        let classic = heard(Some(0));
+        let classic = heard(Some(CLASSIC_CONCEALMENT));
         let [loud, deep_loud, classic_loud] =
             [&truth, &deep, &classic].map(|of| of.iter().sum::<f64>() / of.len() as f64);
         assert!(

@@ -12,6 +12,7 @@
 //! - `delay=20` and `jitter=60`, in milliseconds: each packet takes `delay` and a uniform share of `jitter`;
 //! - `drift=100`: the far end's clock is fast by so many millionths;
 //! - `repeat=3`: the file is played so often; `ptime=20`; `red=0`: a peer that knows no redundancy;
+//! - `dred=0`: a peer that can use so many milliseconds of DRED;
 //! - `seed=1` for the network and the streams.
 
 use std::error::Error;
@@ -32,6 +33,7 @@ struct Cell {
     repeat: usize,
     ptime: u64,
     red: bool,
+    dred: u32,
     seed: u64,
 }
 
@@ -46,6 +48,7 @@ impl Cell {
             repeat: 1,
             ptime: 20,
             red: true,
+            dred: 0,
             seed: 1,
         };
         for word in words {
@@ -59,6 +62,7 @@ impl Cell {
                 "repeat" => cell.repeat = value.parse()?,
                 "ptime" => cell.ptime = value.parse()?,
                 "red" => cell.red = value != "0",
+                "dred" => cell.dred = value.parse()?,
                 "seed" => cell.seed = value.parse()?,
                 _ => return Err(format!("no option is called {name}").into()),
             }
@@ -148,6 +152,7 @@ fn run(speech: &[i16], cell: &Cell) -> Result<Vec<[i16; FRAME]>, Box<dyn Error>>
     let begin = Instant::now();
     let mut config = StreamConfig::new(Codec::Opus, "cell");
     config.ptime = Duration::from_millis(cell.ptime);
+    config.opus.dred_ms = cell.dred;
     if cell.red {
         config.redundancy = Redundancy::both();
     }

@@ -3,7 +3,10 @@
 mod concealment;
 mod g711;
 mod g722;
+pub(crate) mod libopus;
 mod opus;
+#[cfg(test)]
+pub(crate) mod voice;
 
 use std::fmt;
 
@@ -12,7 +15,7 @@ use crate::jitter::Pause;
 
 use self::g711::{G711Decoder, G711Encoder, Law};
 use self::g722::{G722Decoder, G722Encoder};
-use self::opus::{OpusDecoder, OpusEncoder};
+use self::opus::{After, OpusDecoder, OpusEncoder};
 
 pub(crate) use self::opus::EXPECTED_LOSS;
 
@@ -124,6 +127,12 @@ impl std::str::FromStr for Codec {
 #[error("unknown codec \"{0}\": known are opus, g722, pcmu and pcma")]
 pub struct UnknownCodec(pub String);
 
+/// The parameter of Opus (`a=fmtp`) that says how much DRED the receiver can use, in milliseconds
+/// (draft-ietf-mlcodec-opus-dred).
+pub const DRED: &str = "ext32-dred-duration";
+/// How much we can use: no more than the playout waits for.
+pub const DRED_MS: u32 = 300;
+
 /// How Opus is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpusSettings {
@@ -135,6 +144,8 @@ pub struct OpusSettings {
     pub max_bitrate: Option<u32>,
     /// The highest sampling rate that the peer can play, in hertz (`maxplaybackrate`).
     pub max_playback_rate: Option<u32>,
+    /// How much DRED the peer can use, in milliseconds (`ext32-dred-duration`); 0: none.
+    pub dred_ms: u32,
 }
 
 impl Default for OpusSettings {
@@ -144,6 +155,7 @@ impl Default for OpusSettings {
             cbr: false,
             max_bitrate: None,
             max_playback_rate: None,
+            dred_ms: 0,
         }
     }
 }
@@ -157,7 +169,7 @@ pub(crate) enum Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(codec: Codec, fec: bool) -> Result<Encoder, ::opus::Error> {
+    pub(crate) fn new(codec: Codec, fec: bool) -> Result<Encoder, libopus::Error> {
         Ok(match codec {
             Codec::Opus => Encoder::Opus(OpusEncoder::new(fec)?),
             Codec::G722 => Encoder::G722(Box::new(G722Encoder::new())),
@@ -167,7 +179,7 @@ impl Encoder {
     }
 
     /// The same from now on, as far as it is Opus.
-    pub(crate) fn configure(&mut self, settings: &OpusSettings) -> Result<(), ::opus::Error> {
+    pub(crate) fn configure(&mut self, settings: &OpusSettings) -> Result<(), libopus::Error> {
         match self {
             Encoder::Opus(encoder) => encoder.configure(settings),
             Encoder::G711(_) | Encoder::G722(_) => Ok(()),
@@ -175,32 +187,45 @@ impl Encoder {
     }
 
     /// Whether Opus tells pauses by packets of one or two octets; the others know no pauses.
-    pub(crate) fn set_dtx(&mut self, dtx: bool) -> Result<(), ::opus::Error> {
+    pub(crate) fn set_dtx(&mut self, dtx: bool) -> Result<(), libopus::Error> {
         match self {
             Encoder::Opus(encoder) => encoder.set_dtx(dtx),
             Encoder::G711(_) | Encoder::G722(_) => Ok(()),
         }
     }
 
-    /// A packet of this sound: 10, 20, 40 or 60 ms.
-    pub(crate) fn encode(&mut self, sound: &[i16]) -> Result<Vec<u8>, ::opus::Error> {
+    /// Writes a packet of this sound, 10, 20, 40 or 60 ms, in place of what `packet` holds.
+    pub(crate) fn encode(
+        &mut self,
+        sound: &[i16],
+        packet: &mut Vec<u8>,
+    ) -> Result<(), libopus::Error> {
         match self {
-            Encoder::Opus(encoder) => encoder.encode(sound),
-            Encoder::G711(encoder) => Ok(encoder.encode(sound)),
-            Encoder::G722(encoder) => Ok(encoder.encode(sound)),
+            Encoder::Opus(encoder) => return encoder.encode(sound, packet),
+            Encoder::G711(encoder) => *packet = encoder.encode(sound),
+            Encoder::G722(encoder) => *packet = encoder.encode(sound),
         }
+        Ok(())
     }
 
     /// About so many bits a second; G.711 and G.722 have no choice.
-    pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), ::opus::Error> {
+    pub(crate) fn set_bitrate(&mut self, bitrate: i32) -> Result<(), libopus::Error> {
         match self {
             Encoder::Opus(encoder) => encoder.set_bitrate(bitrate),
             Encoder::G711(_) | Encoder::G722(_) => Ok(()),
         }
     }
 
+    /// From now on, DRED of so many milliseconds goes along; G.711 and G.722 have none.
+    pub(crate) fn set_dred(&mut self, ms: u32) -> Result<(), libopus::Error> {
+        match self {
+            Encoder::Opus(encoder) => encoder.set_dred(ms),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
+    }
+
     /// The share of packets, in percent, that the peer loses.
-    pub(crate) fn expect_loss(&mut self, percent: u8) -> Result<(), ::opus::Error> {
+    pub(crate) fn expect_loss(&mut self, percent: u8) -> Result<(), libopus::Error> {
         match self {
             Encoder::Opus(encoder) => encoder.expect_loss(percent),
             Encoder::G711(_) | Encoder::G722(_) => Ok(()),
@@ -221,6 +246,8 @@ pub(crate) fn bridges(codec: Codec) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Next<'a> {
     pub(crate) codec: Codec,
+    /// Tells it from others.
+    pub(crate) sequence: u16,
     pub(crate) payload: &'a [u8],
     /// How long after the begin of the gap it begins, in ticks of the RTP clock.
     pub(crate) distance: u32,
@@ -235,7 +262,7 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(codec: Codec) -> Result<Decoder, ::opus::Error> {
+    pub(crate) fn new(codec: Codec) -> Result<Decoder, libopus::Error> {
         Ok(match codec {
             Codec::Opus => Decoder::Opus(OpusDecoder::new()?),
             Codec::G722 => Decoder::G722(Box::new(G722Decoder::new())),
@@ -278,21 +305,37 @@ impl Decoder {
         }
     }
 
-    /// Appends made-up sound of `ticks` of the RTP clock, with the help of the packet after the
-    /// gap. Says whether that packet held the lost one's sound.
-    pub(crate) fn conceal(
-        &mut self,
-        ticks: u32,
-        next: Option<Next<'_>>,
-        out: &mut Vec<i16>,
-    ) -> bool {
+    /// Appends sound of `ticks` of the RTP clock that the packet after the gap holds again. `false`,
+    /// and nothing is appended, if it holds none.
+    pub(crate) fn recover(&mut self, ticks: u32, next: Next<'_>, out: &mut Vec<i16>) -> bool {
+        match self {
+            Decoder::Opus(decoder) if next.codec == Codec::Opus => {
+                let after = After {
+                    sequence: next.sequence,
+                    payload: next.payload,
+                    distance: next.distance as usize,
+                };
+                decoder.recover(ticks as usize, after, out)
+            }
+            Decoder::Opus(_) | Decoder::G711(_) | Decoder::G722(_) => false,
+        }
+    }
+
+    /// How far back the packets after gaps hold lost sound again, in ticks of the RTP clock, by the last
+    /// of them.
+    pub(crate) fn reach(&self) -> u32 {
+        match self {
+            Decoder::Opus(decoder) => u32::try_from(decoder.reach()).unwrap_or(u32::MAX),
+            Decoder::G711(_) | Decoder::G722(_) => 0,
+        }
+    }
+
+    /// Appends made-up sound of `ticks` of the RTP clock, with the help of the packet after the gap.
+    pub(crate) fn conceal(&mut self, ticks: u32, next: Option<Next<'_>>, out: &mut Vec<i16>) {
         match self {
             Decoder::Opus(decoder) => {
-                let next = next
-                    .filter(|next| next.codec == Codec::Opus && next.distance == ticks)
-                    .map(|next| next.payload)
-                    .filter(|payload| opus::has_fec(payload));
-                decoder.conceal(ticks as usize, next, out).is_ok() && next.is_some()
+                // What libopus refuses, the owner replaces by silence.
+                let _ = decoder.conceal(ticks as usize, out);
             }
             Decoder::G711(decoder) => {
                 let next = next.and_then(|next| {
@@ -300,14 +343,12 @@ impl Decoder {
                     Some((law, next.payload, next.distance as usize))
                 });
                 decoder.conceal(ticks as usize, next, out);
-                false
             }
             Decoder::G722(decoder) => {
                 let next = next
                     .filter(|next| next.codec == Codec::G722)
                     .map(|next| (next.payload, next.distance as usize));
                 decoder.conceal(ticks as usize, next, out);
-                false
             }
         }
     }

@@ -416,6 +416,7 @@ impl JitterBuffer {
                     return self.pause(pause, behind);
                 }
                 let following = Following {
+                    sequence: packet.sequence,
                     payload_type: packet.payload_type,
                     payload: packet.payload.clone(),
                     distance: u32::try_from(gap).unwrap_or(u32::MAX),

@@ -1,8 +1,11 @@
 //! From packets to frames: jitter buffer, decoder and stretching of one source and clock.
 
+mod gaps;
+
 use std::time::{Duration, Instant};
 
-use crate::codec::{self, Codec, Decoder, Next};
+use self::gaps::Gaps;
+use crate::codec::{self, Codec, Decoder, Next, libopus};
 use crate::comfort_noise::{Noise, NoiseMaker, Room};
 use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Pause, Settings, Step};
 use crate::quality::Losses;
@@ -23,6 +26,8 @@ const MOST_PACE: f64 = 0.003;
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.
 const STEPS: usize = 64;
 
+/// The longest gap that is waited for; redundancy reaches no farther either.
+const LONGEST_COVER: Duration = Duration::from_millis(300);
 /// The share of lost packets is that of about the last so many.
 const LOSS_MEMORY: f64 = 100.0;
 /// From this share of lost packets on, the packet after a lost one is waited for,
@@ -89,6 +94,10 @@ pub(crate) struct Playout {
     /// The share of lost packets, and the packets that are waited for because of it.
     loss: f64,
     looked_ahead: u32,
+    /// How long the gaps are that the packets arrive with.
+    gaps: Gaps,
+    /// What redundancy takes to bring lost packets back.
+    cover: Duration,
     counters: Counters,
 }
 
@@ -100,7 +109,7 @@ impl Playout {
         payload_types: &PayloadTypes,
         counters: Counters,
         seed: u64,
-    ) -> Result<Playout, ::opus::Error> {
+    ) -> Result<Playout, libopus::Error> {
         Ok(Playout {
             clock_rate: codec.clock_rate(),
             samples_per_tick: codec::samples_per_tick(codec),
@@ -116,6 +125,8 @@ impl Playout {
             bridges: codec::bridges(codec),
             loss: 0.0,
             looked_ahead: 0,
+            gaps: Gaps::default(),
+            cover: Duration::ZERO,
             counters,
         })
     }
@@ -142,6 +153,8 @@ impl Playout {
     }
 
     pub(crate) fn insert(&mut self, now: Instant, packet: Packet) {
+        self.gaps
+            .note(packet.sequence, packet.timestamp, packet.duration);
         match self.buffer.insert(now, packet) {
             Inserted::Late => self.counters.late += 1,
             Inserted::Duplicate => self.counters.duplicates += 1,
@@ -163,11 +176,21 @@ impl Playout {
 
     /// Redundancy takes so long to bring back what is lost.
     pub(crate) fn set_cover(&mut self, cover: Duration) {
-        self.buffer.set_cover(cover);
+        self.cover = cover;
+    }
+
+    /// Waits for what brings lost sound back: redundancy, and the packet after a gap when it has proved
+    /// to hold the sound again, but no longer than the gaps are.
+    fn wait_for_cover(&mut self) {
+        let ticks = self.decoder.reach().min(self.gaps.longest());
+        let again = Duration::from_secs(u64::from(ticks)) / self.clock_rate;
+        self.buffer
+            .set_cover(self.cover.max(again.min(LONGEST_COVER)));
     }
 
     /// The next 10 ms; `None` while nothing is to be played yet.
     pub(crate) fn frame(&mut self, now: Instant) -> Option<[i16; FRAME]> {
+        self.wait_for_cover();
         let advice = self.buffer.tick(now, self.ahead());
         if !self.fill(now, FRAME) {
             if self.sound.is_empty() {
@@ -327,17 +350,20 @@ impl Playout {
         let next = next.as_ref().and_then(|next| {
             Some(Next {
                 codec: self.payload_types.codec(next.payload_type)?,
+                sequence: next.sequence,
                 payload: &next.payload,
                 distance: next.distance,
             })
         });
-        let recovered = if self.in_noise {
-            // Also in place of lost packets: nobody knows when the voice began.
-            self.noise.make(duration, &mut self.sound);
-            false
-        } else {
-            !gone && self.decoder.conceal(duration, next, &mut self.sound)
-        };
+        let (decoder, sound) = (&mut self.decoder, &mut self.sound);
+        // In noise also in place of lost packets: nobody knows when the voice began.
+        let recovered =
+            !self.in_noise && next.is_some_and(|next| decoder.recover(duration, next, sound));
+        if self.in_noise {
+            self.noise.make(duration, sound);
+        } else if !recovered && !gone {
+            decoder.conceal(duration, next, sound);
+        }
         if self.sound.len() == before {
             // The decoder had nothing to offer: the time passes in silence.
             let silence = (duration * self.samples_per_tick) as usize;
@@ -345,7 +371,10 @@ impl Playout {
         }
         if recovered {
             self.counters.recovered += 1;
-        } else if !lost {
+            self.gap = 0;
+            return;
+        }
+        if !lost {
             let made = self.sound.get_mut(before..).unwrap_or_default();
             if let Some(room) = &mut self.room {
                 room.fill(made);

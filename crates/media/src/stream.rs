@@ -185,7 +185,7 @@ pub struct StreamStats {
     /// How many packets in a row were missing when they were to be played, in the mean; `None`
     /// without a loss.
     pub burst_packets: Option<f64>,
-    /// Lost packets that Opus' in-band FEC brought back.
+    /// Lost packets that in-band FEC, DRED or redundancy brought back.
     pub recovered: u64,
     /// Packets that the peer says it lost of ours.
     pub remote_lost: Option<u64>,
@@ -288,6 +288,7 @@ impl MediaStream {
             .configure(&config.opus)
             .and_then(|()| outgoing.set_dtx(config.dtx, config.comfort_noise.send))
             .map_err(|error| StreamError::Opus(error.to_string()))?;
+        outgoing.set_dred(config.opus.dred_ms);
         Ok(MediaStream {
             began: now,
             wall,

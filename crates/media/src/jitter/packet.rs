@@ -75,6 +75,8 @@ pub enum Inserted {
 /// The packet after a gap: it may hold FEC data, and tells where the sound leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Following {
+    /// RTP sequence number.
+    pub sequence: u16,
     /// RTP payload type.
     pub payload_type: u8,
     /// The payload.

@@ -237,6 +237,7 @@ fn a_lost_packet_is_missing_once_and_its_follower_is_there_for_fec() {
     let missing = Step::Missing {
         duration: 160,
         next: Some(Following {
+            sequence: 3,
             payload_type: 0,
             payload: vec![0; 160],
             distance: 160,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rtp_types::RtpPacketBuilder;
 
-use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings};
+use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings, libopus};
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
@@ -19,6 +19,12 @@ use crate::{FRAME_TIME, SAMPLE_RATE};
 const PAUSE: Duration = Duration::from_millis(200);
 /// The most loss, in percent, that the encoder is told of: beyond it, FEC would take all the bits.
 const MOST_LOSS: f64 = 25.0;
+/// From this loss on, in percent, DRED is sent,
+const DRED_FROM: f64 = 6.0;
+/// until so many reports in a row have told of less: bursts are seconds apart.
+const DRED_CALM: u32 = 10;
+/// So much of it, in milliseconds: more costs too many bits.
+const DRED_SENT: u32 = 200;
 
 /// Samples of a millisecond.
 const SAMPLES_PER_MS: usize = SAMPLE_RATE as usize / 1_000;
@@ -36,6 +42,8 @@ pub(super) struct Outgoing {
     ptime: Duration,
     /// Captured samples that do not yet fill a packet.
     pending: Vec<i16>,
+    /// Room for the next payload.
+    payload: Vec<u8>,
     last: Option<Instant>,
     /// The next packet begins a talk-spurt (RFC 3551 section 4.1).
     begins: bool,
@@ -51,6 +59,11 @@ pub(super) struct Outgoing {
     /// Packets are all of one size (RFC 6562), until the network has the bit rate changed.
     constant: bool,
     pauses: Pauses,
+    /// How much DRED the peer can use, and how much the encoder was told to send, in milliseconds.
+    dred_most: u32,
+    dred: u32,
+    /// Reports in a row that tell of little loss.
+    calm: u32,
     telephone_event: Option<u8>,
     keys: KeySender,
 }
@@ -62,7 +75,7 @@ impl Outgoing {
         ptime: Duration,
         redundancy: Option<RedundancyTypes>,
         [ssrc, sequence, timestamp]: [u32; 3],
-    ) -> Result<Outgoing, ::opus::Error> {
+    ) -> Result<Outgoing, libopus::Error> {
         let redundancy = protection(codec, payload_type, ptime, redundancy);
         Ok(Outgoing {
             // In-band FEC beside better redundancy costs bits and brings nothing.
@@ -81,6 +94,7 @@ impl Outgoing {
             timestamp,
             ptime,
             pending: Vec::new(),
+            payload: Vec::new(),
             last: None,
             begins: true,
             packets: 0,
@@ -88,6 +102,9 @@ impl Outgoing {
             expected_loss: f64::from(EXPECTED_LOSS),
             constant: false,
             pauses: Pauses::Sent,
+            dred_most: 0,
+            dred: 0,
+            calm: 0,
             telephone_event: None,
             keys: KeySender::default(),
         })
@@ -111,12 +128,13 @@ impl Outgoing {
         fec: bool,
         ptime: Duration,
         redundancy: Option<RedundancyTypes>,
-    ) -> Result<(), ::opus::Error> {
+    ) -> Result<(), libopus::Error> {
         let redundancy = protection(codec, payload_type, ptime, redundancy);
         self.encoder = Encoder::new(codec, fec && redundancy.is_none())?;
         self.redundancy = redundancy;
         self.told = 0;
         self.codec = codec;
+        self.dred = 0;
         self.payload_type = payload_type;
         self.clock_rate = codec.clock_rate();
         self.ptime = ptime;
@@ -143,14 +161,13 @@ impl Outgoing {
             let verdict = self.pauses.hear(sound, self.ptime);
             // The encoder hears what is said under a key, too, and goes on after it; but not in a pause,
             // so that it stands where the peer's decoder does when it is over.
-            let payload = match verdict {
-                Verdict::Voice => self.encoder.encode(sound).ok(),
-                _ => None,
-            };
+            let mut payload = std::mem::take(&mut self.payload);
+            let encoded =
+                verdict == Verdict::Voice && self.encoder.encode(sound, &mut payload).is_ok();
             self.pending.drain(..samples);
             packets.extend(match (self.key_packet(), verdict) {
                 (Some(packet), _) => Some(packet),
-                (None, Verdict::Voice) => payload.and_then(|payload| self.sound_packet(&payload)),
+                (None, Verdict::Voice) if encoded => self.sound_packet(&payload),
                 (
                     None,
                     Verdict::Noise {
@@ -161,8 +178,9 @@ impl Outgoing {
                     self.begins = true;
                     self.packet(false, payload_type, &payload)
                 }
-                (None, Verdict::Pause) => None,
+                (None, Verdict::Pause | Verdict::Voice) => None,
             });
+            self.payload = payload;
             self.timestamp = self.timestamp.wrapping_add(self.ticks(self.ptime));
         }
         packets
@@ -239,13 +257,13 @@ impl Outgoing {
     }
 
     /// How Opus is sent.
-    pub(super) fn configure(&mut self, opus: &OpusSettings) -> Result<(), ::opus::Error> {
+    pub(super) fn configure(&mut self, opus: &OpusSettings) -> Result<(), libopus::Error> {
         self.constant = opus.cbr;
         self.encoder.configure(opus)
     }
 
     /// How pauses are sent: as sound, or not (DTX), beside comfort noise under this number.
-    pub(super) fn set_dtx(&mut self, dtx: bool, noise: Option<u8>) -> Result<(), ::opus::Error> {
+    pub(super) fn set_dtx(&mut self, dtx: bool, noise: Option<u8>) -> Result<(), libopus::Error> {
         self.pauses = Pauses::new(dtx, self.codec, noise);
         self.encoder.set_dtx(dtx)
     }
@@ -301,11 +319,43 @@ impl Outgoing {
     pub(super) fn reported_loss(&mut self, fraction: u8) {
         let percent = f64::from(fraction) * 100.0 / 256.0;
         self.expected_loss = (self.expected_loss + percent) / 2.0;
-        let expected = self
-            .expected_loss
-            .clamp(f64::from(EXPECTED_LOSS), MOST_LOSS);
+        self.calm = match percent < DRED_FROM {
+            true => self.calm.saturating_add(1),
+            false => 0,
+        };
+        self.tell_loss();
+    }
+
+    /// How much DRED the peer can use, in milliseconds.
+    pub(super) fn set_dred(&mut self, ms: u32) {
+        self.dred_most = ms;
+        self.tell_loss();
+    }
+
+    /// Tells the encoder of the loss. From some loss on, DRED goes along, where nothing better does
+    /// (docs/decisions/0026).
+    fn tell_loss(&mut self) {
+        let lossy = match self.dred {
+            0 => self.expected_loss >= DRED_FROM,
+            _ => self.calm < DRED_CALM,
+        };
+        let dred = match lossy && self.redundancy.is_none() {
+            true => self.dred_most.min(DRED_SENT),
+            false => 0,
+        };
+        // libopus gives DRED its bits by the loss that it is told of.
+        let expected = match dred {
+            0 => self
+                .expected_loss
+                .clamp(f64::from(EXPECTED_LOSS), MOST_LOSS),
+            _ => MOST_LOSS,
+        };
         // An encoder that refuses keeps what it had.
         let _ = self.encoder.expect_loss(expected.round() as u8);
+        if dred != self.dred && self.encoder.set_dred(dred).is_ok() {
+            tracing::debug!(dred, loss = self.expected_loss, "DRED changes");
+            self.dred = dred;
+        }
     }
 
     /// How much sound waits for a packet to be full.

@@ -439,7 +439,9 @@ fn opus_with_pauses(frames: usize, complexity: u8) -> Vec<(u64, Vec<u8>)> {
     (0..frames / 2)
         .map(|n| {
             let sound = [room(&mut maker, 2 * n), room(&mut maker, 2 * n + 1)].concat();
-            (n as u64 * 20, encoder.encode(&sound).unwrap())
+            let mut packet = Vec::new();
+            encoder.encode(&sound, &mut packet).unwrap();
+            (n as u64 * 20, packet)
         })
         .collect()
 }

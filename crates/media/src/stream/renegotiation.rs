@@ -36,6 +36,9 @@ impl MediaStream {
                 .and_then(|()| self.outgoing.set_dtx(config.dtx, config.comfort_noise.send))
                 .map_err(|error| StreamError::Opus(error.to_string()))?;
         }
+        if !same || config.opus.dred_ms != self.config.opus.dred_ms {
+            self.outgoing.set_dred(config.opus.dred_ms);
+        }
         self.outgoing.set_telephone_event(config.telephone_event);
         self.incoming
             .renegotiate(config.payload_types(), config.telephone_event);

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use ringtrue_ice::{
     CandidateType, ComponentId, IceDescription, IceSession, TcpType, TransportProtocol,
 };
+use ringtrue_media::codec::{DRED, DRED_MS};
 use ringtrue_media::comfort_noise::{CN, CN_CLOCK, CN_TYPE, ComfortNoise};
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, OpusSettings, StreamConfig};
@@ -198,14 +199,16 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
 }
 
 /// Leaves out what every reader knows, and what none needs: where a candidate was sent from (RFC 8839
-/// section 5.1 lets it be said that way), and packets that Opus allows anyway (RFC 7587 section 6.1).
+/// section 5.1 lets it be said that way), and packets that Opus allows anyway (RFC 7587 section 6.1). DRED goes
+/// too: it is of use to peers without `red` alone.
 fn be_brief(offer: &mut LocalMedia) {
     offer.brief = true;
     for codec in &mut offer.codecs {
         codec.fmtp = codec
             .fmtp
             .take()
-            .map(|fmtp| fmtp.replace("minptime=10;", "").replace(USE_DTX, ""));
+            .map(|fmtp| fmtp.replace("minptime=10;", "").replace(USE_DTX, ""))
+            .map(|fmtp| fmtp.replace(&format!("{DRED}={DRED_MS};"), ""));
     }
     let candidates = offer.ice.iter_mut().flat_map(|ice| &mut ice.candidates);
     for related in candidates.filter_map(|candidate| candidate.related.as_mut()) {
@@ -265,7 +268,7 @@ fn offered(settings: &Settings) -> Vec<RtpCodec> {
             Codec::Opus => {
                 let cbr = if settings.opus_cbr { ";cbr=1" } else { "" };
                 let dtx = if settings.dtx { USE_DTX } else { "" };
-                format!("{fmtp};{PARITY}={PARITY_TYPE}{cbr}{dtx}")
+                format!("{fmtp};{DRED}={DRED_MS};{PARITY}={PARITY_TYPE}{cbr}{dtx}")
             }
             _ => fmtp.to_owned(),
         }),
@@ -413,6 +416,7 @@ pub(super) fn stream_config(
             cbr,
             max_bitrate: number("maxaveragebitrate"),
             max_playback_rate: number("maxplaybackrate"),
+            dred_ms: number(DRED).unwrap_or(0),
         },
         redundancy,
         dtx: dtx(settings, negotiated, cbr, wished),
@@ -452,7 +456,62 @@ pub(super) fn components(negotiated: &Negotiated) -> &'static [ComponentId] {
 
 #[cfg(test)]
 mod tests {
+    use ringtrue_sip::sdp::{self, SessionDescription};
+
     use super::*;
+
+    #[test]
+    fn dred_is_offered_where_there_is_room_and_used_as_far_as_the_peer_can() {
+        let offered = offered(&Settings::default());
+        let opus = offered.iter().find(|codec| codec.name == "opus").unwrap();
+        assert_eq!(fmtp_number(opus.fmtp.as_deref(), DRED), Some(300));
+        let settings = Settings::default();
+        let mut local = local(&settings);
+        let agreed = |local: &LocalMedia, fmtp: &str| {
+            let offer = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                 m=audio 5004 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 {fmtp}\r\n"
+            );
+            let offer = SessionDescription::parse(offer.as_bytes()).unwrap();
+            let (answer, negotiated) = sdp::answer(&offer, local).unwrap();
+            let config = stream_config(&settings, &negotiated, "cname".to_owned()).unwrap();
+            (String::from_utf8(answer).unwrap(), config.opus.dred_ms)
+        };
+        let (answer, used) = agreed(&local, "useinbandfec=1; ext32-dred-duration=120");
+        assert!(answer.contains(";ext32-dred-duration=300;"), "{answer}");
+        assert_eq!(used, 120);
+        // Who does not ask for it, or asks for nonsense, gets none.
+        for fmtp in [
+            "useinbandfec=1",
+            "ext32-dred-duration=-20",
+            "sprop-ext32-dred-duration=200",
+        ] {
+            assert_eq!(agreed(&local, fmtp).1, 0, "{fmtp}");
+        }
+        let long = sdp::offer(&local).len();
+        be_brief(&mut local);
+        let brief = String::from_utf8(sdp::offer(&local)).unwrap();
+        assert!(!brief.contains(DRED) && brief.contains(PARITY), "{brief}");
+        assert!(brief.len() < long);
+    }
+
+    fn local(settings: &Settings) -> LocalMedia {
+        LocalMedia {
+            origin_user: "-".to_owned(),
+            session_id: 1,
+            session_version: 1,
+            rtp: SocketAddr::from(([192, 0, 2, 2], 5_004)),
+            rtcp: None,
+            ice: None,
+            codecs: offered(settings),
+            direction: Direction::SendRecv,
+            rtcp_mux: true,
+            ptime: Some(20),
+            brief: false,
+            security: LocalSecurity::Off,
+            crypto: Vec::new(),
+        }
+    }
 
     #[test]
     fn parameters_are_found_among_others() {

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use ogg::{PacketWriteEndInfo, PacketWriter};
-use opus::{Application, Bitrate, Channels, Encoder};
 
+use crate::codec::libopus::{Application, Channels, Encoder, Setting};
 use crate::{FRAME, SAMPLE_RATE};
 
 /// Samples of one side in one packet: 20 ms.
@@ -34,11 +34,11 @@ pub(super) struct OggOpusWriter {
 
 impl OggOpusWriter {
     pub(super) fn new(file: BufWriter<File>) -> Result<OggOpusWriter, String> {
-        let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Stereo, Application::Audio)
+        let mut encoder = Encoder::new(Channels::Stereo, Application::Audio)
             .map_err(|error| error.to_string())?;
-        let set = encoder.set_bitrate(Bitrate::Bits(BITRATE));
+        let set = encoder.set(Setting::Bitrate, BITRATE);
         set.map_err(|error| error.to_string())?;
-        let pre_skip = encoder.get_lookahead().map_err(|error| error.to_string())?;
+        let pre_skip = encoder.look_ahead().map_err(|error| error.to_string())?;
         let pre_skip = u16::try_from(pre_skip).map_err(|error| error.to_string())?;
         let mut packets = PacketWriter::new(file);
         for header in [identification(pre_skip), comments()] {
@@ -79,9 +79,9 @@ impl OggOpusWriter {
     /// Encodes what there is, filled up with silence.
     fn encode(&mut self, end: PacketWriteEndInfo) -> Result<(), String> {
         self.samples.resize(2 * PACKET, 0);
-        let mut packet = vec![0; PACKET_MAX];
-        let size = self.encoder.encode(&self.samples, &mut packet);
-        packet.truncate(size.map_err(|error| error.to_string())?);
+        let mut packet = Vec::new();
+        let encoded = self.encoder.encode(&self.samples, &mut packet, PACKET_MAX);
+        encoded.map_err(|error| error.to_string())?;
         self.samples.clear();
         self.encoded += PACKET as u64;
         // Where the sound ends, counted from before the pre-skip; on the last page earlier than

@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::libopus::{Channels, Decoder, Input};
 use crate::tone;
 
 /// A file of its own for each test.
@@ -100,11 +101,13 @@ fn an_ogg_opus_file_is_as_long_as_the_call() {
             .data
             .starts_with(b"OpusTags")
     );
-    let mut decoder = opus::Decoder::new(48_000, opus::Channels::Stereo).unwrap();
+    let mut decoder = Decoder::new(Channels::Stereo).unwrap();
     let (mut sound, mut last) = (Vec::new(), 0);
     while let Some(packet) = packets.read_packet().unwrap() {
         let mut samples = [0; 2 * 5_760];
-        let count = decoder.decode(&packet.data, &mut samples, false).unwrap();
+        let count = decoder
+            .decode(Input::Packet(&packet.data), &mut samples)
+            .unwrap();
         sound.extend_from_slice(&samples[..2 * count]);
         last = packet.absgp_page();
         assert_eq!(

@@ -6,8 +6,9 @@ mod g722;
 mod opus;
 
 use std::fmt;
+use std::time::Duration;
 
-use crate::SAMPLE_RATE;
+use crate::{SAMPLE_RATE, resample};
 
 use self::g711::{G711Decoder, G711Encoder, Law};
 use self::g722::{G722Decoder, G722Encoder};
@@ -170,6 +171,14 @@ impl Encoder {
         match self {
             Encoder::Opus(encoder) => encoder.configure(settings),
             Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
+    }
+
+    /// How much later than it is heard sound leaves the encoder, a packet's length aside.
+    pub(crate) fn look_ahead(&self) -> Duration {
+        match self {
+            Encoder::Opus(encoder) => encoder.look_ahead(),
+            Encoder::G711(_) | Encoder::G722(_) => resample::DELAY,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::codec::{self, Codec, Decoder, Next};
-use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Settings, Step};
-use crate::quality::Losses;
+use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Reach, Settings, Step};
+use crate::quality::{Losses, Order};
 use crate::stretch;
 use crate::{FRAME, FRAME_TIME};
 
@@ -62,6 +62,8 @@ pub(crate) struct Playout {
     /// The share of lost packets, and the packets that are waited for because of it.
     loss: f64,
     looked_ahead: u32,
+    /// What became of each packet.
+    order: Order,
     counters: Counters,
 }
 
@@ -84,6 +86,7 @@ impl Playout {
             bridges: codec::bridges(codec),
             loss: 0.0,
             looked_ahead: 0,
+            order: Order::new(),
             counters,
         })
     }
@@ -106,11 +109,16 @@ impl Playout {
         self.buffer.delay()
     }
 
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        self.buffer.reach()
+    }
+
     pub(crate) fn target(&self) -> Option<Duration> {
         self.buffer.target()
     }
 
     pub(crate) fn insert(&mut self, now: Instant, packet: Packet) {
+        self.order.came(packet.sequence, &mut self.counters.losses);
         match self.buffer.insert(now, packet) {
             Inserted::Late => self.counters.late += 1,
             Inserted::Duplicate => self.counters.duplicates += 1,
@@ -123,6 +131,11 @@ impl Playout {
         if self.buffer.insert_restored(packet) == Inserted::Queued {
             self.counters.recovered += 1;
         }
+    }
+
+    /// A packet came that holds no sound, but has its place among those that do.
+    pub(crate) fn pass_over(&mut self, sequence: u16) {
+        self.order.apart(sequence);
     }
 
     /// The packets come another way now.
@@ -205,7 +218,10 @@ impl Playout {
                 Step::Wait => return false,
                 Step::Packet(packet) => {
                     self.look_ahead(packet.duration, false);
-                    self.decode(&packet);
+                    let decoded = self.decode(&packet);
+                    let time = self.time(packet.duration);
+                    let losses = &mut self.counters.losses;
+                    self.order.played(packet.sequence, decoded, time, losses);
                 }
                 Step::Missing {
                     duration,
@@ -225,7 +241,6 @@ impl Playout {
     /// A packet of this duration was played or lost. When some are lost, a codec whose gaps can be
     /// bridged gets what comes after them in time, for the price of a packet's delay or two.
     fn look_ahead(&mut self, duration: u32, lost: bool) {
-        self.counters.losses.note(lost);
         self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_MEMORY;
         if !self.bridges {
             return;
@@ -240,7 +255,7 @@ impl Playout {
         };
         if packets != self.looked_ahead {
             self.looked_ahead = packets;
-            let packet = Duration::from_secs(u64::from(duration)) / self.clock_rate;
+            let packet = self.time(duration);
             let early = if packets > 0 { EARLY } else { Duration::ZERO };
             self.buffer.look_ahead(packet * packets + early);
         }
@@ -253,7 +268,12 @@ impl Playout {
             .map(|(_, codec)| *codec)
     }
 
-    fn decode(&mut self, packet: &Packet) {
+    fn time(&self, ticks: u32) -> Duration {
+        Duration::from_secs(u64::from(ticks)) / self.clock_rate
+    }
+
+    /// `false`: it could not be decoded, and was concealed like a lost one.
+    fn decode(&mut self, packet: &Packet) -> bool {
         self.gap = 0;
         let decoded = match self.codec(packet.payload_type) {
             Some(codec) => self.decoder.decode(codec, &packet.payload, &mut self.sound),
@@ -262,6 +282,7 @@ impl Playout {
         if !decoded {
             self.conceal(packet.duration, None, true);
         }
+        decoded
     }
 
     fn conceal(&mut self, duration: u32, next: Option<Following>, lost: bool) {
@@ -282,10 +303,10 @@ impl Playout {
         }
         if recovered {
             self.counters.recovered += 1;
+            self.order.mended();
         } else if lost && !gone {
             self.counters.concealed += 1;
-            let ticks = Duration::from_secs(u64::from(duration));
-            self.counters.made_up += ticks / self.clock_rate;
+            self.counters.made_up += self.time(duration);
             // libopus would go on with a tone for seconds.
             let loudness = LONGEST_CONCEALMENT.saturating_sub(self.gap).min(FADING);
             for sample in self.sound.iter_mut().skip(before) {

@@ -1,5 +1,7 @@
 //! Opus by libopus.
 
+use std::time::Duration;
+
 use opus::{Application, Bandwidth, Bitrate, Channels};
 
 use super::OpusSettings;
@@ -23,6 +25,8 @@ pub(crate) struct OpusEncoder {
     encoder: opus::Encoder,
     /// The most bits a second that the peer takes.
     most: i32,
+    /// What it looks ahead.
+    look_ahead: Duration,
 }
 
 impl OpusEncoder {
@@ -34,10 +38,16 @@ impl OpusEncoder {
         encoder.set_complexity(COMPLEXITY.into())?;
         encoder.set_inband_fec(fec)?;
         encoder.set_packet_loss_perc(i32::from(EXPECTED_LOSS))?;
+        let samples = u64::try_from(encoder.get_lookahead()?).unwrap_or(0);
         Ok(OpusEncoder {
             encoder,
             most: i32::MAX,
+            look_ahead: Duration::from_secs(samples) / SAMPLE_RATE,
         })
+    }
+
+    pub(crate) fn look_ahead(&self) -> Duration {
+        self.look_ahead
     }
 
     pub(crate) fn encode(&mut self, sound: &[i16]) -> Result<Vec<u8>, opus::Error> {

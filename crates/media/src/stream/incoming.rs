@@ -8,6 +8,7 @@ use crate::FRAME;
 use crate::codec::{self, Codec};
 use crate::jitter::Packet;
 use crate::playout::{Counters, Playout};
+use crate::quality::Levels;
 use crate::reception::{Block, Reception};
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::receiver::{Again, Receiver};
@@ -49,6 +50,8 @@ pub(super) struct Incoming {
     pub(super) octets: u64,
     lost_before: u64,
     counters_before: Counters,
+    /// How loud it is.
+    pub(super) levels: Levels,
     /// The playout of another source, or of another clock, that is heard until the new one begins;
     /// and for how many frames at most.
     before: Option<(Playout, u32)>,
@@ -90,6 +93,7 @@ impl Incoming {
             octets: 0,
             lost_before: 0,
             counters_before: Counters::default(),
+            levels: Levels::new(),
             before: None,
         }
     }
@@ -303,6 +307,9 @@ impl Incoming {
         self.packets += 1;
         self.octets += packet.payload.len() as u64;
         let Some(codec) = codec else {
+            if let Some(playout) = &mut source.playout {
+                playout.pass_over(packet.sequence);
+            }
             let key = source
                 .keys
                 .received(packet.marker, packet.timestamp, &packet.payload);
@@ -335,6 +342,7 @@ impl Incoming {
             .and_then(|source| source.playout.as_mut());
         if let Some(frame) = playout.and_then(|playout| playout.frame(now)) {
             self.before = None;
+            self.levels.add(&frame);
             return Some(frame);
         }
         let (before, left) = self.before.as_mut()?;

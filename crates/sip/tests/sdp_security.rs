@@ -38,6 +38,7 @@ fn local(security: LocalSecurity) -> LocalMedia {
         brief: false,
         security,
         crypto: Vec::new(),
+        extended_reports: ExtendedReports::default(),
     }
 }
 

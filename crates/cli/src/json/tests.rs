@@ -170,7 +170,11 @@ fn the_course_of_a_call() {
                        "rx_bitrate": null, "late": 0, "duplicates": 0, "recovered": 0,
                        "concealed_ms": 0, "burst_packets": null, "buffer_ms": null,
                        "target_ms": null, "remote_lost": null, "remote_jitter_ms": null,
-                       "mos": null, "remote_mos": null, "srtp_forged": null, "srtp_replayed": null,
+                       "mos": null, "remote_mos": null, "loss_percent": null, "discarded": 0,
+                       "burst_ms": null, "gap_ms": null, "burst_density": null, "gap_density": null,
+                       "r_factor": null, "remote_r_factor": null, "remote_loss_percent": null,
+                       "remote_burst_ms": null, "remote_burst_density": null,
+                       "remote_buffer_ms": null, "srtp_forged": null, "srtp_replayed": null,
  "tx_level_db": null, "tx_peak_db": null, "rx_level_db": null, "rx_peak_db": null});
     assert_eq!(told(EventKind::Stats(Box::default())), value);
 }
@@ -213,6 +217,18 @@ fn the_end_of_a_call() {
             rx_bitrate: Some(63_999.7),
             burst_packets: Some(1.0),
             mos: Some(4.4012),
+            discarded: 3,
+            loss_percent: Some(2.345_67),
+            burst_ms: Some(240.0),
+            gap_ms: Some(2_000.123_4),
+            burst_density: Some(1.0 / 3.0),
+            gap_density: Some(0.0),
+            r_factor: Some(91.234_56),
+            remote_r_factor: Some(77.0),
+            remote_loss_percent: Some(100.0 * 26.0 / 256.0),
+            remote_burst_ms: Some(120.0),
+            remote_burst_density: Some(85.0 / 256.0),
+            remote_buffer_ms: Some(40.0),
             srtp_forged: Some(2),
             srtp_replayed: Some(1),
             ..MediaFigures::default()
@@ -228,6 +244,10 @@ fn the_end_of_a_call() {
                "rx_bitrate": 64_000, "late": 0, "duplicates": 0, "recovered": 0,
                "concealed_ms": 0, "burst_packets": 1.0, "buffer_ms": null, "target_ms": null,
                "remote_lost": null, "remote_jitter_ms": null, "mos": 4.401, "remote_mos": null,
+               "loss_percent": 2.346, "discarded": 3, "burst_ms": 240.0, "gap_ms": 2_000.123,
+               "burst_density": 0.333, "gap_density": 0.0, "r_factor": 91.235,
+               "remote_r_factor": 77.0, "remote_loss_percent": 10.156, "remote_burst_ms": 120.0,
+               "remote_burst_density": 0.332, "remote_buffer_ms": 40.0,
 "srtp_forged": 2, "srtp_replayed": 1,"tx_level_db": null, "tx_peak_db": null, "rx_level_db": null, "rx_peak_db": null,
                "words": null})
     );

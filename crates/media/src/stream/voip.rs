@@ -9,11 +9,9 @@ use crate::rtcp::{UNKNOWN, VoipMetrics};
 /// How often the peer is told; and in the last report.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// RX config of section 4.7.6: losses are concealed in an enhanced way (10), the jitter buffer
-/// adapts itself (11).
-const CONCEALMENT: u8 = 0b10 << 6;
-const ADAPTIVE: u8 = 0b11 << 4;
-/// The jitter buffer has followed a step of the jitter from 30 to 100 ms after so long.
-pub(super) const ADJUSTMENT: Duration = Duration::from_millis(500);
+/// adapts itself (11), and takes the longest time that can be said, 2 * 15 packets, to follow a step
+/// of the jitter from 30 to 100 ms: its estimate weighs hundreds of packets.
+const RECEIVER: u8 = 0b10_11_1111;
 
 impl MediaStream {
     /// Appends the block, if the peer wants it and it is due.
@@ -54,17 +52,11 @@ impl MediaStream {
             external_r_factor: UNKNOWN,
             mos_lq: opinion(listening),
             mos_cq: opinion(quality::score(rating)),
-            receiver: CONCEALMENT | ADAPTIVE | self.adjustment_rate(),
+            receiver: RECEIVER,
             nominal_ms: ms(delay),
             maximum_ms: ms(reach.now),
             absolute_ms: ms(reach.ever),
         })
-    }
-
-    /// J of section 4.7.6: the adjustment takes 2 J packets.
-    fn adjustment_rate(&self) -> u8 {
-        let packets = ADJUSTMENT.as_millis() / (2 * self.config.ptime.as_millis().max(1));
-        packets.clamp(1, 15) as u8
     }
 }
 

@@ -11,8 +11,8 @@ use ringtrue_ice::{
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, OpusSettings, StreamConfig};
 use ringtrue_sip::sdp::{
-    CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, LocalMedia,
-    LocalSecurity, Negotiated, RtpCodec, Setup,
+    CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, ExtendedReports,
+    LocalMedia, LocalSecurity, Negotiated, RtpCodec, Setup,
 };
 
 use zeroize::Zeroizing;
@@ -122,6 +122,7 @@ impl Session {
             brief: false,
             security: self.security.clone(),
             crypto: self.crypto.clone(),
+            extended_reports: ExtendedReports::ALL,
         }
     }
 
@@ -148,8 +149,8 @@ impl Session {
     }
 }
 
-/// Makes an offer shorter until the request with it fits a datagram: first by what every reader knows,
-/// then TCP candidates are left out (docs/decisions/0013):
+/// Makes an offer shorter until the request with it fits a datagram: first by what a call does just as
+/// well without, the wish for VoIP metrics, then by what every reader knows, then TCP candidates are left out (docs/decisions/0013):
 /// first the active ones, which the peer learns from the connections themselves, then those of
 /// simultaneous open that reach no further than the passive one, then that one, at last what only
 /// simultaneous open reaches; but this one stays in what fits no datagram either way. `fits` is asked
@@ -161,6 +162,10 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
         (TcpType::Passive, CandidateType::Host),
         (TcpType::SimultaneousOpen, CandidateType::ServerReflexive),
     ];
+    if fits(offer) {
+        return;
+    }
+    offer.extended_reports = ExtendedReports::default();
     if fits(offer) {
         return;
     }
@@ -369,6 +374,7 @@ pub(super) fn stream_config(
             max_playback_rate: number("maxplaybackrate"),
         },
         redundancy,
+        voip_metrics: negotiated.extended_reports.voip_metrics,
         ..StreamConfig::new(codec, cname)
     })
 }

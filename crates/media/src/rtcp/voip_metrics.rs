@@ -147,7 +147,7 @@ mod tests {
         external_r_factor: UNKNOWN,
         mos_lq: 39,
         mos_cq: 38,
-        receiver: 0b10_11_1100,
+        receiver: 0b1011_1100,
         nominal_ms: 40,
         maximum_ms: 440,
         absolute_ms: 800,

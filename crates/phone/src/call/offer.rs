@@ -149,11 +149,12 @@ impl Session {
     }
 }
 
-/// Makes an offer shorter until the request with it fits a datagram: first by what a call does just as
-/// well without, the wish for VoIP metrics, then by what every reader knows, then TCP candidates are left out (docs/decisions/0013):
+/// Makes an offer shorter until the request with it fits a datagram: first by what every reader knows,
+/// then by what a call is as good without, the wish for VoIP metrics (docs/decisions/0024), then TCP
+/// candidates are left out (docs/decisions/0013):
 /// first the active ones, which the peer learns from the connections themselves, then those of
 /// simultaneous open that reach no further than the passive one, then that one, at last what only
-/// simultaneous open reaches; but this one stays in what fits no datagram either way. `fits` is asked
+/// simultaneous open reaches; but this one stays in what fits no datagram either way, and so does the wish. `fits` is asked
 /// about the result last. Our own checks go by TCP all the same.
 pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) -> bool) {
     let order = [
@@ -165,11 +166,11 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
     if fits(offer) {
         return;
     }
-    offer.extended_reports = ExtendedReports::default();
+    be_brief(offer);
     if fits(offer) {
         return;
     }
-    be_brief(offer);
+    let wanted = std::mem::take(&mut offer.extended_reports);
     if !fits(offer)
         && offer.rtcp_mux
         && let Some(ice) = &mut offer.ice
@@ -193,6 +194,7 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
     }
     if !fits(offer) {
         *offer = longer;
+        offer.extended_reports = wanted;
         fits(offer);
     }
 }
@@ -411,6 +413,55 @@ pub(super) fn components(negotiated: &Negotiated) -> &'static [ComponentId] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringtrue_sip::sdp;
+
+    /// What an offer comes to that has so many octets.
+    fn shortened(offer: &LocalMedia, room: usize) -> LocalMedia {
+        let (mut offer, mut last) = (offer.clone(), Vec::new());
+        shorten(&mut offer, |offer| {
+            last = sdp::offer(offer);
+            last.len() <= room
+        });
+        assert_eq!(
+            last,
+            sdp::offer(&offer),
+            "it is asked about the result last"
+        );
+        offer
+    }
+
+    #[test]
+    fn the_wish_for_voip_metrics_goes_before_candidates_and_after_what_all_know() {
+        let settings = Settings::default();
+        let full = LocalMedia {
+            origin_user: "-".to_owned(),
+            session_id: 1,
+            session_version: 1,
+            rtp: SocketAddr::from(([192, 0, 2, 1], 4_000)),
+            rtcp: None,
+            ice: None,
+            codecs: offered(&settings),
+            direction: Direction::SendRecv,
+            rtcp_mux: true,
+            ptime: Some(20),
+            brief: false,
+            security: LocalSecurity::Off,
+            crypto: Vec::new(),
+            extended_reports: ExtendedReports::ALL,
+        };
+        let length = |offer: &LocalMedia| sdp::offer(offer).len();
+        assert_eq!(shortened(&full, length(&full)), full);
+        let brief = shortened(&full, length(&full) - 1);
+        assert!(brief.brief && brief.extended_reports.voip_metrics);
+        let without = shortened(&full, length(&brief) - 1);
+        assert_eq!(
+            length(&without),
+            length(&brief) - "a=rtcp-xr:voip-metrics\r\n".len()
+        );
+        // What fits no datagram need not do without it.
+        let stream = shortened(&full, length(&without) - 1);
+        assert_eq!(stream, brief);
+    }
 
     #[test]
     fn parameters_are_found_among_others() {

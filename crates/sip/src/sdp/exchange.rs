@@ -120,10 +120,8 @@ pub fn answer(
             Some((_, IceSupport::Mismatch)) => accepted.add_attribute_from_str("ice-mismatch"),
             Some((_, IceSupport::Absent)) | None => {}
         }
-        let wanted = local.extended_reports;
-        wanted
-            .limited_by(remote.extended_reports)
-            .write(&mut accepted.attributes);
+        // RFC 3611 section 5.2: each side asks for itself, whatever the other one wants.
+        local.extended_reports.write(&mut accepted.attributes);
         if let Some((ours, _)) = &dtls {
             security::write(ours, ours.setup, &mut accepted.attributes);
         }

@@ -44,11 +44,4 @@ impl ExtendedReports {
             attributes.push(Attribute::with_value(NAME, VOIP_METRICS));
         }
     }
-
-    /// What both want.
-    pub(super) fn limited_by(self, other: Self) -> Self {
-        Self {
-            voip_metrics: self.voip_metrics && other.voip_metrics,
-        }
-    }
 }

@@ -212,7 +212,7 @@ pub struct LocalMedia {
     /// an answer takes one of. Only for descriptions that nobody reads on the way: empty, unless
     /// signalling goes by TLS (RFC 4568 section 8).
     pub crypto: Vec<Crypto>,
-    /// The extended reports that we want; an answer asks for those that the offer asked for too.
+    /// The extended reports that we want.
     pub extended_reports: ExtendedReports,
 }
 

@@ -159,16 +159,28 @@ struct Figures {
     tx_bitrate: Option<u64>,
     rx_bitrate: Option<u64>,
     late: u64,
+    discarded: u64,
     duplicates: u64,
     recovered: u64,
     concealed_ms: u64,
+    loss_percent: Option<f64>,
     burst_packets: Option<f64>,
+    burst_ms: Option<f64>,
+    gap_ms: Option<f64>,
+    burst_density: Option<f64>,
+    gap_density: Option<f64>,
     buffer_ms: Option<f64>,
     target_ms: Option<f64>,
     remote_lost: Option<u64>,
     remote_jitter_ms: Option<f64>,
+    r_factor: Option<f64>,
     mos: Option<f64>,
     remote_mos: Option<f64>,
+    remote_r_factor: Option<f64>,
+    remote_loss_percent: Option<f64>,
+    remote_burst_ms: Option<f64>,
+    remote_burst_density: Option<f64>,
+    remote_buffer_ms: Option<f64>,
 }
 
 impl From<MediaFigures> for Figures {
@@ -177,8 +189,8 @@ impl From<MediaFigures> for Figures {
             tx_packets: figures.tx_packets,
             rx_packets: figures.rx_packets,
             lost: figures.lost,
-            jitter_ms: figures.jitter_ms.map(to_the_microsecond),
-            rtt_ms: figures.rtt_ms.map(to_the_microsecond),
+            jitter_ms: figures.jitter_ms.map(to_the_thousandth),
+            rtt_ms: figures.rtt_ms.map(to_the_thousandth),
             srtp_forged: figures.srtp_forged,
             srtp_replayed: figures.srtp_replayed,
             tx_level_db: figures.tx_level_db.map(to_the_tenth),
@@ -189,16 +201,28 @@ impl From<MediaFigures> for Figures {
             tx_bitrate: figures.tx_bitrate.map(|bits| bits.round() as u64),
             rx_bitrate: figures.rx_bitrate.map(|bits| bits.round() as u64),
             late: figures.late,
+            discarded: figures.discarded,
             duplicates: figures.duplicates,
             recovered: figures.recovered,
             concealed_ms: figures.concealed_ms,
-            burst_packets: figures.burst_packets.map(to_the_microsecond),
-            buffer_ms: figures.buffer_ms.map(to_the_microsecond),
-            target_ms: figures.target_ms.map(to_the_microsecond),
+            loss_percent: figures.loss_percent.map(to_the_thousandth),
+            burst_packets: figures.burst_packets.map(to_the_thousandth),
+            burst_ms: figures.burst_ms.map(to_the_thousandth),
+            gap_ms: figures.gap_ms.map(to_the_thousandth),
+            burst_density: figures.burst_density.map(to_the_thousandth),
+            gap_density: figures.gap_density.map(to_the_thousandth),
+            buffer_ms: figures.buffer_ms.map(to_the_thousandth),
+            target_ms: figures.target_ms.map(to_the_thousandth),
             remote_lost: figures.remote_lost,
-            remote_jitter_ms: figures.remote_jitter_ms.map(to_the_microsecond),
-            mos: figures.mos.map(to_the_microsecond),
-            remote_mos: figures.remote_mos.map(to_the_microsecond),
+            remote_jitter_ms: figures.remote_jitter_ms.map(to_the_thousandth),
+            r_factor: figures.r_factor.map(to_the_thousandth),
+            mos: figures.mos.map(to_the_thousandth),
+            remote_mos: figures.remote_mos.map(to_the_thousandth),
+            remote_r_factor: figures.remote_r_factor,
+            remote_loss_percent: figures.remote_loss_percent.map(to_the_thousandth),
+            remote_burst_ms: figures.remote_burst_ms,
+            remote_burst_density: figures.remote_burst_density.map(to_the_thousandth),
+            remote_buffer_ms: figures.remote_buffer_ms,
         }
     }
 }
@@ -442,8 +466,8 @@ fn to_the_tenth(db: f64) -> f64 {
     (db * 10.0).round() / 10.0
 }
 
-fn to_the_microsecond(ms: f64) -> f64 {
-    (ms * 1e3).round() / 1e3
+fn to_the_thousandth(figure: f64) -> f64 {
+    (figure * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

@@ -157,6 +157,12 @@ fn an_encrypted_call_has_its_keys_before_it_rings() {
             (&stats["srtp_forged"], &stats["srtp_replayed"]),
             (&json!(0), &json!(0))
         );
+        // The peer tells how it hears (RFC 3611).
+        let stats = events.iter().rfind(|event| event["event"] == "stats");
+        let told = stats.is_some_and(|stats| {
+            stats["remote_r_factor"].is_number() && stats["remote_buffer_ms"].is_number()
+        });
+        assert!(told, "{stats:?}");
     }
     assert_heard(&place.path("alice.wav"), 440.0);
     assert_heard(&place.path("bob.wav"), 880.0);

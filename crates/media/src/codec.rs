@@ -9,9 +9,10 @@ mod opus;
 pub(crate) mod voice;
 
 use std::fmt;
+use std::time::Duration;
 
-use crate::SAMPLE_RATE;
 use crate::jitter::Pause;
+use crate::{SAMPLE_RATE, resample};
 
 use self::g711::{G711Decoder, G711Encoder, Law};
 use self::g722::{G722Decoder, G722Encoder};
@@ -191,6 +192,14 @@ impl Encoder {
         match self {
             Encoder::Opus(encoder) => encoder.set_dtx(dtx),
             Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
+    }
+
+    /// How much later than it is heard sound leaves the encoder, a packet's length aside.
+    pub(crate) fn look_ahead(&self) -> Duration {
+        match self {
+            Encoder::Opus(encoder) => encoder.look_ahead(),
+            Encoder::G711(_) | Encoder::G722(_) => resample::DELAY,
         }
     }
 

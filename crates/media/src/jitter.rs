@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use self::delay::DelayEstimator;
 
+pub(crate) use self::packet::Reach;
 pub use self::packet::{Advice, Following, Inserted, Packet, Pause, Settings, Step};
 
 /// The offset must be over the mark by this before sound is shortened,
@@ -216,6 +217,15 @@ impl JitterBuffer {
     pub fn target(&self) -> Option<Duration> {
         let timeline = self.timeline.as_ref()?;
         Some(nanoseconds(self.mark(timeline) - timeline.delays.least()))
+    }
+
+    /// How long a packet can wait here, as RFC 3611 section 4.7.7 asks it.
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        let beyond = nanoseconds(TOO_FAR_OVER);
+        Some(Reach {
+            now: self.target()? + beyond,
+            ever: self.settings.maximum + nanoseconds(self.cover) + beyond,
+        })
     }
 
     /// From now on packets should be there by this much before their time: what comes after a

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use self::gaps::Gaps;
 use crate::codec::{self, Codec, Decoder, Next, libopus};
 use crate::comfort_noise::{Noise, NoiseMaker, Room};
-use crate::jitter::{Advice, Following, Inserted, JitterBuffer, Packet, Pause, Settings, Step};
-use crate::quality::Losses;
+use crate::jitter::{
+    Advice, Following, Inserted, JitterBuffer, Packet, Pause, Reach, Settings, Step,
+};
+use crate::quality::{Losses, Order};
 use crate::stretch;
 use crate::{FRAME, FRAME_TIME};
 
@@ -98,6 +100,8 @@ pub(crate) struct Playout {
     gaps: Gaps,
     /// What redundancy takes to bring lost packets back.
     cover: Duration,
+    /// What became of each packet.
+    order: Order,
     counters: Counters,
 }
 
@@ -127,6 +131,7 @@ impl Playout {
             looked_ahead: 0,
             gaps: Gaps::default(),
             cover: Duration::ZERO,
+            order: Order::new(),
             counters,
         })
     }
@@ -148,6 +153,10 @@ impl Playout {
         self.buffer.delay()
     }
 
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        self.buffer.reach()
+    }
+
     pub(crate) fn target(&self) -> Option<Duration> {
         self.buffer.target()
     }
@@ -155,6 +164,7 @@ impl Playout {
     pub(crate) fn insert(&mut self, now: Instant, packet: Packet) {
         self.gaps
             .note(packet.sequence, packet.timestamp, packet.duration);
+        self.order.came(packet.sequence, &mut self.counters.losses);
         match self.buffer.insert(now, packet) {
             Inserted::Late => self.counters.late += 1,
             Inserted::Duplicate => self.counters.duplicates += 1,
@@ -167,6 +177,11 @@ impl Playout {
         if self.buffer.insert_restored(packet) == Inserted::Queued {
             self.counters.recovered += 1;
         }
+    }
+
+    /// A packet came that holds no sound, but has its place among those that do.
+    pub(crate) fn pass_over(&mut self, sequence: u16) {
+        self.order.apart(sequence);
     }
 
     /// The packets come another way now.
@@ -263,7 +278,10 @@ impl Playout {
                 Step::Packet(packet) => {
                     self.count_unnoticed(packet.duration);
                     self.look_ahead(packet.duration, false);
-                    self.decode(&packet);
+                    let decoded = self.decode(&packet);
+                    let time = self.time(packet.duration);
+                    let losses = &mut self.counters.losses;
+                    self.order.played(packet.sequence, decoded, time, losses);
                 }
                 Step::Missing {
                     duration,
@@ -285,14 +303,13 @@ impl Playout {
         for _ in 0..self.buffer.take_unnoticed() {
             self.look_ahead(duration, true);
             self.counters.concealed += 1;
-            self.counters.made_up += Duration::from_secs(u64::from(duration)) / self.clock_rate;
+            self.counters.made_up += self.time(duration);
         }
     }
 
     /// A packet of this duration was played or lost. When some are lost, a codec whose gaps can be
     /// bridged gets what comes after them in time, for the price of a packet's delay or two.
     fn look_ahead(&mut self, duration: u32, lost: bool) {
-        self.counters.losses.note(lost);
         self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_MEMORY;
         if !self.bridges {
             return;
@@ -307,7 +324,7 @@ impl Playout {
         };
         if packets != self.looked_ahead {
             self.looked_ahead = packets;
-            let packet = Duration::from_secs(u64::from(duration)) / self.clock_rate;
+            let packet = self.time(duration);
             let early = if packets > 0 { EARLY } else { Duration::ZERO };
             self.buffer.look_ahead(packet * packets + early);
         }
@@ -320,10 +337,16 @@ impl Playout {
             self.in_noise = true;
             self.gap = 0;
         }
+        self.pass_over(packet.sequence);
         self.conceal(packet.duration, None, false);
     }
 
-    fn decode(&mut self, packet: &Packet) {
+    fn time(&self, ticks: u32) -> Duration {
+        Duration::from_secs(u64::from(ticks)) / self.clock_rate
+    }
+
+    /// `false`: it could not be decoded, and was concealed like a lost one.
+    fn decode(&mut self, packet: &Packet) -> bool {
         self.gap = 0;
         self.in_noise = false;
         let before = self.sound.len();
@@ -332,9 +355,12 @@ impl Playout {
             None => false,
         };
         if !decoded {
-            return self.conceal(packet.duration, None, true);
+            self.conceal(packet.duration, None, true);
+            return false;
         }
-        let Some(room) = &mut self.room else { return };
+        let Some(room) = &mut self.room else {
+            return true;
+        };
         let decoded = self.sound.get_mut(before..).unwrap_or_default();
         match packet.pause {
             // Too short to hold any sound: libopus makes it up.
@@ -342,6 +368,7 @@ impl Playout {
             _ if room.hear(decoded) => self.buffer.quiet(),
             _ => {}
         }
+        true
     }
 
     fn conceal(&mut self, duration: u32, next: Option<Following>, lost: bool) {
@@ -371,6 +398,7 @@ impl Playout {
         }
         if recovered {
             self.counters.recovered += 1;
+            self.order.mended();
             self.gap = 0;
             return;
         }
@@ -381,8 +409,7 @@ impl Playout {
             }
         } else if !gone {
             self.counters.concealed += 1;
-            let ticks = Duration::from_secs(u64::from(duration));
-            self.counters.made_up += ticks / self.clock_rate;
+            self.counters.made_up += self.time(duration);
             if !self.in_noise {
                 self.fade(before);
             }

@@ -4,9 +4,12 @@
 
 use std::f64::consts::PI;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Taps of the low-pass filters at 48 kHz: linear phase, so 1.5 ms of delay each way.
 const TAPS: usize = 144;
+/// That delay.
+pub(crate) const DELAY: Duration = Duration::from_micros(TAPS as u64 / 2 * 1_000 / 48);
 /// Samples that are filtered in one go.
 const BLOCK: usize = 480;
 /// Sums that run side by side, as the processor can.

@@ -7,8 +7,12 @@ use rtcp_types::{
     Bye, Compound, Packet, ReceiverReport, ReportBlock, Sdes, SdesChunk, SdesItem, SenderReport,
 };
 
+mod voip_metrics;
+
 use crate::reception::Block;
 use crate::redundancy::trace::Reported;
+
+pub(crate) use self::voip_metrics::{UNKNOWN, VoipMetrics};
 
 /// The longest compound packet that is looked at.
 const LONGEST: usize = 1_500;
@@ -79,28 +83,33 @@ impl Report<'_> {
         let item = SdesItem::builder(CNAME, clip(self.cname));
         let chunk = SdesChunk::builder(self.ssrc).add_item(item);
         compound = compound.add_packet(Sdes::builder().add_chunk(chunk));
-        let extended = if self.bye { &[] } else { self.extended };
-        if self.bye {
-            compound = compound.add_packet(Bye::builder().add_source(self.ssrc));
+        let mut bytes = written(&compound);
+        if bytes.is_empty() {
+            return bytes;
         }
-        let mut bytes = vec![0; compound.calculate_size().unwrap_or(0)];
-        match compound.write_into(&mut bytes) {
-            Ok(length) => bytes.truncate(length),
-            Err(_) => bytes.clear(),
-        }
-        if !extended.is_empty() {
+        if !self.extended.is_empty() {
+            let words = u16::try_from(1 + self.extended.len() / 4).unwrap_or(u16::MAX);
             bytes.extend([0x80, EXTENDED_REPORT]);
-            bytes.extend(
-                (1 + extended.len() / 4)
-                    .try_into()
-                    .unwrap_or(u16::MAX)
-                    .to_be_bytes(),
-            );
+            bytes.extend(words.to_be_bytes());
             bytes.extend(self.ssrc.to_be_bytes());
-            bytes.extend(extended);
+            bytes.extend(self.extended);
+        }
+        if self.bye {
+            // RFC 3550 section 6.1: the last packet of all.
+            bytes.extend(written(&Bye::builder().add_source(self.ssrc)));
         }
         bytes
     }
+}
+
+/// The bytes of a packet; none if it cannot be written.
+fn written(packet: &impl RtcpPacketWriter) -> Vec<u8> {
+    let mut bytes = vec![0; packet.calculate_size().unwrap_or(0)];
+    match packet.write_into(&mut bytes) {
+        Ok(length) => bytes.truncate(length),
+        Err(_) => bytes.clear(),
+    }
+    bytes
 }
 
 /// The name, no longer than an SDES item can be.
@@ -123,6 +132,8 @@ pub(crate) struct Heard {
     pub(crate) byes: Vec<u32>,
     /// Loss RLE blocks (RFC 3611 section 4.1): the SSRC that they are about, and what they say.
     pub(crate) fates: Vec<(u32, Reported)>,
+    /// VoIP metrics blocks (section 4.7), likewise.
+    pub(crate) voip: Vec<(u32, VoipMetrics)>,
 }
 
 /// Reads a compound packet; `None` if any part of it is malformed, or if it does not begin with a
@@ -150,14 +161,13 @@ pub(crate) fn read(datagram: &[u8]) -> Option<Heard> {
             _ => {}
         }
     }
-    heard.fates = fates(datagram);
+    extended(datagram, &mut heard);
     Some(heard)
 }
 
-/// The loss RLE blocks of a compound packet whose framing is known to be right.
-fn fates(mut datagram: &[u8]) -> Vec<(u32, Reported)> {
+/// The blocks of the extended reports in a compound packet whose framing is known to be right.
+fn extended(mut datagram: &[u8], heard: &mut Heard) {
     let words = |header: &[u8; 4]| 4 + 4 * usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let mut found = Vec::new();
     while let Some(header) = datagram.first_chunk() {
         let Some((packet, rest)) = datagram.split_at_checked(words(header)) else {
             break;
@@ -172,10 +182,10 @@ fn fates(mut datagram: &[u8]) -> Vec<(u32, Reported)> {
                 break;
             };
             blocks = rest;
-            found.extend(Reported::parse(block));
+            heard.fates.extend(Reported::parse(block));
+            heard.voip.extend(VoipMetrics::parse(block));
         }
     }
-    found
 }
 
 fn block(block: ReportBlock<'_>) -> (u32, Block) {

@@ -5,6 +5,8 @@ mod incoming;
 mod outgoing;
 mod pauses;
 mod renegotiation;
+mod stats;
+mod voip;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::comfort_noise::ComfortNoise;
 use crate::playout::PayloadTypes;
-use crate::quality;
+use crate::quality::Remote;
 use crate::reception::Block;
 use crate::redundancy::Redundancy;
 use crate::rtcp::{self, Report};
@@ -50,6 +52,9 @@ pub struct StreamConfig {
     pub dtx: bool,
     /// Comfort noise beside G.711 and G.722 (RFC 3389).
     pub comfort_noise: ComfortNoise,
+    /// The peer wants to know how it is heard: reports of ours hold VoIP metrics (RFC 3611 section
+    /// 4.7). What the peer says of that kind is read in any case.
+    pub voip_metrics: bool,
 }
 
 impl StreamConfig {
@@ -68,6 +73,7 @@ impl StreamConfig {
             opus: OpusSettings::default(),
             dtx: false,
             comfort_noise: ComfortNoise::default(),
+            voip_metrics: false,
         }
     }
 
@@ -153,51 +159,6 @@ pub enum StreamError {
     PacketTime(Duration),
 }
 
-/// The figures of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct StreamStats {
-    /// RTP packets sent.
-    pub tx_packets: u64,
-    /// Octets of their payloads.
-    pub tx_octets: u64,
-    /// Valid RTP packets received (of all sources).
-    pub rx_packets: u64,
-    /// Octets of their payloads.
-    pub rx_octets: u64,
-    /// Packets expected but not received (RFC 3550 appendix A.3), never below zero here.
-    pub lost: u64,
-    /// Packets that came after their time to be played.
-    pub late: u64,
-    /// Packets that came more than once.
-    pub duplicates: u64,
-    /// Interarrival jitter (RFC 3550 section 6.4.1), in milliseconds.
-    pub jitter_ms: Option<f64>,
-    /// Round-trip time by LSR and DLSR (RFC 3550 section 6.4.1), in milliseconds: the latest.
-    pub rtt_ms: Option<f64>,
-    /// What the jitter buffer adds to the quickest packet's way now, in milliseconds.
-    pub buffer_ms: Option<f64>,
-    /// What it aims at, in milliseconds.
-    pub target_ms: Option<f64>,
-    /// Packets' worth of sound (as long as the last packet was), rounded up, that had to be made up in place of missing sound.
-    pub concealed: u64,
-    /// How much sound that was, in milliseconds.
-    pub concealed_ms: u64,
-    /// How many packets in a row were missing when they were to be played, in the mean; `None`
-    /// without a loss.
-    pub burst_packets: Option<f64>,
-    /// Lost packets that in-band FEC, DRED or redundancy brought back.
-    pub recovered: u64,
-    /// Packets that the peer says it lost of ours.
-    pub remote_lost: Option<u64>,
-    /// The jitter that the peer measured of ours, in milliseconds.
-    pub remote_jitter_ms: Option<f64>,
-    /// The mean opinion score of what is heard here, 1 to 4.41, estimated by the E-model (ITU-T
-    /// G.107) from losses, bursts and delay; `None` before anything was played.
-    pub mos: Option<f64>,
-    /// The same of what the peer hears, from what it reports; `None` before it reports.
-    pub remote_mos: Option<f64>,
-}
-
 /// How much sound a packet holds when nothing else is agreed (RFC 3551 section 4.2).
 const PTIME: Duration = Duration::from_millis(20);
 /// What a packet may hold: whole frames, of lengths that Opus has.
@@ -229,6 +190,7 @@ const UNHEARD: Duration = Duration::from_secs(30);
 const QUEUE: usize = 256;
 
 pub use self::congestion::CircuitBreaker;
+pub use self::stats::StreamStats;
 
 /// One audio stream, sans-IO. The order of polling stands in the [crate's doc](crate).
 #[derive(Debug)]
@@ -255,6 +217,9 @@ pub struct MediaStream {
     /// What the peer reported last about us, and the round trip that it gave.
     heard: Option<Block>,
     round_trip_ms: Option<f64>,
+    /// How the peer says that it hears us, and when it is told the same of us next.
+    remote: Remote,
+    voip_at: Option<Instant>,
     left: Option<u32>,
     closed: bool,
     congestion: Congestion,
@@ -309,6 +274,8 @@ impl MediaStream {
             sent_at_reports: [0; 2],
             heard: None,
             round_trip_ms: None,
+            remote: Remote::default(),
+            voip_at: None,
             left: None,
             closed: false,
             congestion: Congestion::new(),
@@ -396,6 +363,11 @@ impl MediaStream {
             if ssrc == self.outgoing.ssrc() {
                 let budget = self.congestion.budget();
                 self.outgoing.reported_fates(&reported, budget);
+            }
+        }
+        for (ssrc, metrics) in heard.voip {
+            if ssrc == self.outgoing.ssrc() {
+                self.remote.hear(&metrics);
             }
         }
         let source = self.incoming.ssrc();
@@ -514,57 +486,6 @@ impl MediaStream {
         self.incoming.pace()
     }
 
-    /// The figures so far.
-    pub fn stats(&self) -> StreamStats {
-        let counters = self.incoming.counters();
-        let playout = self.incoming.playout();
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let clock_rate = f64::from(self.config.send.0.clock_rate());
-        StreamStats {
-            tx_packets: self.outgoing.packets + self.sent_before.0,
-            tx_octets: self.outgoing.octets + self.sent_before.1,
-            rx_packets: self.incoming.packets,
-            rx_octets: self.incoming.octets,
-            lost: self.incoming.lost(),
-            late: counters.late,
-            duplicates: counters.duplicates,
-            jitter_ms: self.incoming.jitter_ms(),
-            rtt_ms: self.round_trip_ms,
-            buffer_ms: playout.and_then(|playout| playout.delay()).map(ms),
-            target_ms: playout.and_then(|playout| playout.target()).map(ms),
-            concealed: counters.concealed,
-            concealed_ms: u64::try_from(counters.made_up.as_millis()).unwrap_or(u64::MAX),
-            burst_packets: counters.losses.burst(),
-            recovered: counters.recovered,
-            remote_lost: self.heard.map(|block| u64::from(block.cumulative_lost)),
-            remote_jitter_ms: self
-                .heard
-                .map(|block| f64::from(block.jitter) * 1e3 / clock_rate),
-            mos: counters.losses.share().map(|share| {
-                let delay = playout.and_then(|playout| playout.delay()).map_or(0.0, ms);
-                quality::opinion(share, counters.losses.burst(), self.path_ms() + delay)
-            }),
-            remote_mos: self.remote_mos(),
-        }
-    }
-
-    /// From mouth to ear, but for the jitter buffer: the way, and the packet's own length.
-    fn path_ms(&self) -> f64 {
-        self.round_trip_ms.unwrap_or(0.0) / 2.0 + self.config.ptime.as_secs_f64() * 1e3
-    }
-
-    /// What the peer's last report says about how it hears us; how its losses are distributed, it
-    /// does not say.
-    fn remote_mos(&self) -> Option<f64> {
-        let sent = self.outgoing.packets;
-        let heard = self.heard.filter(|_| sent > 0)?;
-        // Duplicates can bring the count below zero, in 24 bits.
-        let lost = heard.cumulative_lost;
-        let lost = if lost < 1 << 23 { f64::from(lost) } else { 0.0 };
-        let share = (lost / sent as f64).min(1.0);
-        Some(quality::opinion(share, None, self.path_ms()))
-    }
-
     /// Ends the stream: queues a last report with RTCP BYE. Nothing is sent afterwards.
     pub fn close(&mut self, now: Instant) {
         if self.closed {
@@ -602,10 +523,11 @@ impl MediaStream {
         let sender =
             (sent > self.sent_at_reports[0]).then(|| self.outgoing.info(now, self.ntp(now)));
         self.sent_at_reports = [self.sent_at_reports[1], sent];
-        let extended = match bye {
+        let mut extended = match bye {
             true => Vec::new(),
             false => self.incoming.extended(),
         };
+        self.add_voip_metrics(now, bye, &mut extended);
         let report = Report {
             ssrc: self.outgoing.ssrc(),
             cname: &self.config.cname,

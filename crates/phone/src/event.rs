@@ -104,14 +104,26 @@ pub struct MediaFigures {
     pub rx_bitrate: Option<f64>,
     /// Packets that came too late to be played.
     pub late: u64,
+    /// Packets that came and were not heard: too late, thrown away or damaged.
+    pub discarded: u64,
     /// Packets that came more than once.
     pub duplicates: u64,
     /// Lost packets that redundancy brought back.
     pub recovered: u64,
     /// How much sound was made up in place of missing sound, in milliseconds.
     pub concealed_ms: u64,
+    /// The share of packets, in percent, that were not heard, after redundancy.
+    pub loss_percent: Option<f64>,
     /// How many packets in a row were missing, in the mean.
     pub burst_packets: Option<f64>,
+    /// How long bursts of losses last, in milliseconds, in the mean (RFC 3611 section 4.7.2).
+    pub burst_ms: Option<f64>,
+    /// How long it is between them.
+    pub gap_ms: Option<f64>,
+    /// The share of packets, 0 to 1, that are missing within bursts.
+    pub burst_density: Option<f64>,
+    /// The same between bursts.
+    pub gap_density: Option<f64>,
     /// What the jitter buffer adds to the way, in milliseconds.
     pub buffer_ms: Option<f64>,
     /// What it aims at.
@@ -120,10 +132,23 @@ pub struct MediaFigures {
     pub remote_lost: Option<u64>,
     /// The jitter that it measured of ours, in milliseconds.
     pub remote_jitter_ms: Option<f64>,
+    /// The rating of what is heard here, R of the E-model (ITU-T G.107), 0 to 93.2.
+    pub r_factor: Option<f64>,
     /// The mean opinion score of what is heard here, estimated by the E-model (ITU-T G.107).
     pub mos: Option<f64>,
-    /// The same of what the peer hears.
+    /// The same of what the peer hears: its own, else our estimate.
     pub remote_mos: Option<f64>,
+    /// The peer's rating of what it hears, where it sends VoIP metrics (RFC 3611 section 4.7); so
+    /// are the following.
+    pub remote_r_factor: Option<f64>,
+    /// The share of our packets, in percent, that were not heard there.
+    pub remote_loss_percent: Option<f64>,
+    /// How long bursts of losses last there, in milliseconds.
+    pub remote_burst_ms: Option<f64>,
+    /// The share of packets, 0 to 1, that are missing within them.
+    pub remote_burst_density: Option<f64>,
+    /// The delay of the peer's jitter buffer, in milliseconds.
+    pub remote_buffer_ms: Option<f64>,
 }
 
 /// Where the keys of encrypted media come from.

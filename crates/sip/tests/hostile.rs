@@ -5,7 +5,9 @@
 use proptest::prelude::*;
 use ringtrue_ice::Credentials;
 use ringtrue_sip::message::*;
-use ringtrue_sip::sdp::{self, Direction, LocalMedia, LocalSecurity, RtpCodec, SessionDescription};
+use ringtrue_sip::sdp::{
+    self, Direction, ExtendedReports, LocalMedia, LocalSecurity, RtpCodec, SessionDescription,
+};
 use ringtrue_sip::uri::Uri;
 
 const SDP: &str = "v=0\r\n\
@@ -172,6 +174,7 @@ fn local() -> LocalMedia {
         brief: false,
         security: LocalSecurity::Off,
         crypto: Vec::new(),
+        extended_reports: ExtendedReports::ALL,
     }
 }
 

@@ -11,7 +11,8 @@ use ringtrue_ice::{
 };
 use ringtrue_sip::message::*;
 use ringtrue_sip::sdp::{
-    self, Direction, IceSupport, LocalMedia, LocalSecurity, RtpCodec, SessionDescription,
+    self, Direction, ExtendedReports, IceSupport, LocalMedia, LocalSecurity, RtpCodec,
+    SessionDescription,
 };
 use ringtrue_sip::uri::{Host, Scheme, Uri};
 
@@ -312,6 +313,9 @@ fn local_media() -> impl Strategy<Value = LocalMedia> {
                     brief: false,
                     security: LocalSecurity::Off,
                     crypto: Vec::new(),
+                    extended_reports: ExtendedReports {
+                        voip_metrics: session_id % 2 == 0,
+                    },
                 }
             },
         )
@@ -414,6 +418,7 @@ proptest! {
         prop_assert_eq!(remote.rtp, local.rtp);
         prop_assert_eq!(Some(remote.rtcp), local.rtcp);
         prop_assert_eq!(remote.ptime, local.ptime);
+        prop_assert_eq!(remote.extended_reports, local.extended_reports);
         // The default destinations are candidates, if they have one; else it is a mismatch.
         let has = |component| {
             local.ice.iter().flat_map(|ice| &ice.candidates).any(|c| c.component == component)
@@ -439,6 +444,9 @@ proptest! {
         prop_assert_eq!(names(&for_alice.codecs), names(&for_bob.codecs));
         prop_assert_eq!(for_alice.rtcp_mux, alice.rtcp_mux && bob.rtcp_mux);
         prop_assert_eq!(for_alice.rtcp_mux, for_bob.rtcp_mux);
+        let wants = |media: &LocalMedia| media.extended_reports.voip_metrics;
+        prop_assert_eq!(for_bob.extended_reports.voip_metrics, wants(&alice));
+        prop_assert_eq!(for_alice.extended_reports.voip_metrics, wants(&bob));
         prop_assert_eq!(for_alice.remote_rtp, bob.rtp);
         prop_assert_eq!(for_bob.remote_rtp, alice.rtp);
         prop_assert_eq!(for_alice.direction.sends(), for_bob.direction.receives());

@@ -50,6 +50,7 @@ fn ours() -> LocalMedia {
         brief: false,
         security: LocalSecurity::Off,
         crypto: Vec::new(),
+        extended_reports: ExtendedReports::default(),
     }
 }
 

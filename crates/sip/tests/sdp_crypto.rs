@@ -47,6 +47,7 @@ fn local(security: LocalSecurity, crypto: Vec<Crypto>) -> LocalMedia {
         brief: false,
         security,
         crypto,
+        extended_reports: ExtendedReports::default(),
     }
 }
 

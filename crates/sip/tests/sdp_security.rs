@@ -39,6 +39,7 @@ fn local(security: LocalSecurity) -> LocalMedia {
         brief: false,
         security,
         crypto: Vec::new(),
+        extended_reports: ExtendedReports::default(),
     }
 }
 

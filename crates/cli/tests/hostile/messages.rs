@@ -6,8 +6,8 @@ use ringtrue_ice::SessionConfig;
 use ringtrue_ice::{Base, ComponentId, GatherConfig, Gatherer, IceDescription, IceSession};
 use ringtrue_sip::message::{Headers, MAX_HEADERS, Message, ParseErrorKind, StreamParser};
 use ringtrue_sip::sdp::{
-    self, CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, IceSupport,
-    LocalMedia, LocalSecurity, Negotiated, RtpCodec, SessionDescription, Setup,
+    self, CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, ExtendedReports,
+    IceSupport, LocalMedia, LocalSecurity, Negotiated, RtpCodec, SessionDescription, Setup,
 };
 use ringtrue_sip::uri::Uri;
 use ringtrue_testnet::{Dice, fuzz};
@@ -159,6 +159,7 @@ fn local() -> LocalMedia {
         brief: false,
         security: LocalSecurity::Off,
         crypto: Vec::new(),
+        extended_reports: ExtendedReports::ALL,
     }
 }
 

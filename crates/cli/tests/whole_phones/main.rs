@@ -17,6 +17,7 @@ mod keys_foreign;
 mod names;
 mod peers;
 mod ports;
+mod quality;
 mod relay;
 mod relay_budget;
 mod restart;

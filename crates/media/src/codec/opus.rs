@@ -1,14 +1,15 @@
 //! Opus by libopus.
 
 use std::f64::consts::TAU;
+use std::time::Duration;
 
 use super::OpusSettings;
 use super::libopus::{
     Application, Bandwidth, Channels, Decoder, Dred, Encoder, Error, GRAIN, Input, LONGEST,
     Setting, frame_heads, has_fec, samples,
 };
-use crate::FRAME;
 use crate::jitter::Pause;
+use crate::{FRAME, SAMPLE_RATE};
 
 /// What the encoder is told at first, in bits a second.
 const BITRATE: i32 = 38_000;
@@ -39,6 +40,8 @@ pub(crate) struct OpusEncoder {
     encoder: Encoder,
     /// The most bits a second that the peer takes.
     most: i32,
+    /// What it looks ahead.
+    look_ahead: Duration,
 }
 
 impl OpusEncoder {
@@ -50,10 +53,16 @@ impl OpusEncoder {
         encoder.set(Setting::Complexity, COMPLEXITY.into())?;
         encoder.set(Setting::InbandFec, fec.into())?;
         encoder.set(Setting::PacketLoss, EXPECTED_LOSS.into())?;
+        let samples = encoder.look_ahead()? as u64;
         Ok(OpusEncoder {
             encoder,
             most: i32::MAX,
+            look_ahead: Duration::from_secs(samples) / SAMPLE_RATE,
         })
+    }
+
+    pub(crate) fn look_ahead(&self) -> Duration {
+        self.look_ahead
     }
 
     /// Writes the packet of this sound in place of what `packet` holds.

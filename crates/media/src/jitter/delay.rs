@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 /// A bin of the histogram, in nanoseconds.
 const BIN: i64 = 1_000_000;
 const BINS: usize = 600;
-/// This share of the packets shall come in time.
-const QUANTILE: f64 = 0.99;
+/// What it is worth that all packets come in time and none too late, in nanoseconds of delay: of each
+/// hundredth of them, 40 ms. Rare packets that come much later are not waited for.
+const WORTH: f64 = 4e9;
 /// Room beyond it, for the unsteadiness of the playout's own ticks (nanoseconds).
 const MARGIN: i64 = 5_000_000;
 /// A packet's weight fades by this with every later one: half of it is gone after 5 s.
@@ -25,6 +26,8 @@ pub(super) struct DelayEstimator {
     /// Shares of the packets by how much longer their way was than the quickest one's.
     shares: Vec<f64>,
     packets: f64,
+    /// The bin that is best waited for.
+    best: usize,
 }
 
 impl DelayEstimator {
@@ -34,6 +37,7 @@ impl DelayEstimator {
             window_began: None,
             shares: vec![0.0; BINS],
             packets: 0.0,
+            best: 0,
         }
     }
 
@@ -65,6 +69,21 @@ impl DelayEstimator {
         if let Some(share) = self.shares.get_mut(bin as usize) {
             *share += 1.0 - keep;
         }
+        self.best = self.choose();
+    }
+
+    /// The bin at which the delay, and what comes too late for it, cost least.
+    fn choose(&self) -> usize {
+        let mut late = self.shares.iter().sum::<f64>();
+        let mut best = (0, f64::MAX);
+        for (bin, share) in self.shares.iter().enumerate() {
+            late -= share;
+            let cost = bin as f64 * BIN as f64 + late * WORTH;
+            if cost < best.1 {
+                best = (bin, cost);
+            }
+        }
+        best.0
     }
 
     /// The quickest transit of the last seconds.
@@ -72,19 +91,10 @@ impl DelayEstimator {
         self.least.iter().copied().min().unwrap_or(0)
     }
 
-    /// How much longer the way may be for nearly all packets to come in time.
+    /// How much longer the way may be for a packet to come in time: for all but a few.
     pub(super) fn spread(&self) -> i64 {
-        let mut sum = 0.0;
-        let mut bin = 0;
-        for (index, share) in self.shares.iter().enumerate() {
-            sum += share;
-            bin = index as i64;
-            if sum >= QUANTILE {
-                break;
-            }
-        }
         // Steady packets all lie in the first bin: they need no more than the margin.
-        bin * BIN + MARGIN
+        self.best as i64 * BIN + MARGIN
     }
 
     /// The quickest way became quicker: everything before was slower by that, in comparison.

@@ -113,3 +113,12 @@ pub enum Advice {
     /// Shorten it: the buffer shrinks.
     Shorten,
 }
+
+/// How long a packet can wait before it is thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// At what is aimed at now,
+    pub(crate) now: Duration,
+    /// and at the most that can be aimed at.
+    pub(crate) ever: Duration,
+}

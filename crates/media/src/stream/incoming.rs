@@ -9,6 +9,7 @@ use crate::codec::{self, Codec};
 use crate::comfort_noise::CN_CLOCK;
 use crate::jitter::{Packet, Pause};
 use crate::playout::{Counters, PayloadTypes, Playout};
+use crate::quality::Levels;
 use crate::reception::{Block, Reception};
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::receiver::{Again, Receiver};
@@ -78,6 +79,8 @@ pub(super) struct Incoming {
     counters_before: Counters,
     /// What noise is made of.
     seed: u64,
+    /// How loud it is.
+    pub(super) levels: Levels,
     /// The playout of another source, or of another clock, that is heard until the new one begins;
     /// and for how many frames at most.
     before: Option<(Playout, u32)>,
@@ -121,6 +124,7 @@ impl Incoming {
             lost_before: 0,
             counters_before: Counters::default(),
             seed,
+            levels: Levels::new(),
             before: None,
         }
     }
@@ -339,6 +343,9 @@ impl Incoming {
             Content::Sound(codec) => codec.clock_rate(),
             Content::Noise => CN_CLOCK,
             Content::Key => {
+                if let Some(playout) = &mut source.playout {
+                    playout.pass_over(packet.sequence);
+                }
                 let key = source
                     .keys
                     .received(packet.marker, packet.timestamp, &packet.payload);
@@ -393,6 +400,7 @@ impl Incoming {
             .and_then(|source| source.playout.as_mut());
         if let Some(frame) = playout.and_then(|playout| playout.frame(now)) {
             self.before = None;
+            self.levels.add(&frame);
             return Some(frame);
         }
         let (before, left) = self.before.as_mut()?;

@@ -358,6 +358,11 @@ impl Outgoing {
         }
     }
 
+    /// What the encoder adds to the way, a packet's length aside.
+    pub(super) fn look_ahead(&self) -> Duration {
+        self.encoder.look_ahead()
+    }
+
     /// How much sound waits for a packet to be full.
     fn waiting(&self) -> Duration {
         Duration::from_secs(self.pending.len() as u64) / SAMPLE_RATE

@@ -13,8 +13,8 @@ use ringtrue_media::comfort_noise::{CN, CN_CLOCK, CN_TYPE, ComfortNoise};
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
 use ringtrue_media::{Codec, OpusSettings, StreamConfig};
 use ringtrue_sip::sdp::{
-    CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, LocalMedia,
-    LocalSecurity, Negotiated, RtpCodec, Setup,
+    CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, ExtendedReports,
+    LocalMedia, LocalSecurity, Negotiated, RtpCodec, Setup,
 };
 
 use zeroize::Zeroizing;
@@ -128,6 +128,7 @@ impl Session {
             brief: false,
             security: self.security.clone(),
             crypto: self.crypto.clone(),
+            extended_reports: ExtendedReports::ALL,
         }
     }
 
@@ -155,10 +156,11 @@ impl Session {
 }
 
 /// Makes an offer shorter until the request with it fits a datagram: first by what every reader knows,
-/// then TCP candidates are left out (docs/decisions/0013):
+/// then by what a call is as good without, the wish for VoIP metrics (docs/decisions/0024), then TCP
+/// candidates are left out (docs/decisions/0013):
 /// first the active ones, which the peer learns from the connections themselves, then those of
 /// simultaneous open that reach no further than the passive one, then that one, at last what only
-/// simultaneous open reaches; but this one stays in what fits no datagram either way. `fits` is asked
+/// simultaneous open reaches; but this one stays in what fits no datagram either way, and so does the wish. `fits` is asked
 /// about the result last. Our own checks go by TCP all the same.
 pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) -> bool) {
     let order = [
@@ -171,6 +173,10 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
         return;
     }
     be_brief(offer);
+    if fits(offer) {
+        return;
+    }
+    let wanted = std::mem::take(&mut offer.extended_reports);
     if !fits(offer)
         && offer.rtcp_mux
         && let Some(ice) = &mut offer.ice
@@ -194,6 +200,7 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
     }
     if !fits(offer) {
         *offer = longer;
+        offer.extended_reports = wanted;
         fits(offer);
     }
 }
@@ -421,6 +428,7 @@ pub(super) fn stream_config(
         redundancy,
         dtx: dtx(settings, negotiated, cbr, wished),
         comfort_noise: noise_types(negotiated),
+        voip_metrics: negotiated.extended_reports.voip_metrics,
         ..StreamConfig::new(codec, cname)
     })
 }
@@ -459,6 +467,55 @@ mod tests {
     use ringtrue_sip::sdp::{self, SessionDescription};
 
     use super::*;
+    use ringtrue_sip::sdp;
+
+    /// What an offer comes to that has so many octets.
+    fn shortened(offer: &LocalMedia, room: usize) -> LocalMedia {
+        let (mut offer, mut last) = (offer.clone(), Vec::new());
+        shorten(&mut offer, |offer| {
+            last = sdp::offer(offer);
+            last.len() <= room
+        });
+        assert_eq!(
+            last,
+            sdp::offer(&offer),
+            "it is asked about the result last"
+        );
+        offer
+    }
+
+    #[test]
+    fn the_wish_for_voip_metrics_goes_before_candidates_and_after_what_all_know() {
+        let settings = Settings::default();
+        let full = LocalMedia {
+            origin_user: "-".to_owned(),
+            session_id: 1,
+            session_version: 1,
+            rtp: SocketAddr::from(([192, 0, 2, 1], 4_000)),
+            rtcp: None,
+            ice: None,
+            codecs: offered(&settings),
+            direction: Direction::SendRecv,
+            rtcp_mux: true,
+            ptime: Some(20),
+            brief: false,
+            security: LocalSecurity::Off,
+            crypto: Vec::new(),
+            extended_reports: ExtendedReports::ALL,
+        };
+        let length = |offer: &LocalMedia| sdp::offer(offer).len();
+        assert_eq!(shortened(&full, length(&full)), full);
+        let brief = shortened(&full, length(&full) - 1);
+        assert!(brief.brief && brief.extended_reports.voip_metrics);
+        let without = shortened(&full, length(&brief) - 1);
+        assert_eq!(
+            length(&without),
+            length(&brief) - "a=rtcp-xr:voip-metrics\r\n".len()
+        );
+        // What fits no datagram need not do without it.
+        let stream = shortened(&full, length(&without) - 1);
+        assert_eq!(stream, brief);
+    }
 
     #[test]
     fn dred_is_offered_where_there_is_room_and_used_as_far_as_the_peer_can() {

@@ -120,6 +120,8 @@ pub fn answer(
             Some((_, IceSupport::Mismatch)) => accepted.add_attribute_from_str("ice-mismatch"),
             Some((_, IceSupport::Absent)) | None => {}
         }
+        // RFC 3611 section 5.2: each side asks for itself, whatever the other one wants.
+        local.extended_reports.write(&mut accepted.attributes);
         if let Some((ours, _)) = &dtls {
             security::write(ours, ours.setup, &mut accepted.attributes);
         }
@@ -251,6 +253,7 @@ fn negotiated(
         },
         mid: remote.mid,
         ptime: remote.ptime,
+        extended_reports: remote.extended_reports,
         dtls,
         crypto,
         maxptime: remote.maxptime,
@@ -311,6 +314,7 @@ fn offered_media(local: &LocalMedia) -> Media {
     if local.rtcp_mux {
         media.add_attribute_from_str("rtcp-mux");
     }
+    local.extended_reports.write(&mut media.attributes);
     if let Some(mid) = offered_mid(local) {
         media.add_attribute_with_value("mid", mid);
     }

@@ -17,6 +17,7 @@
 //!     rtp: rtp.parse().unwrap(), rtcp: None, ice: None, codecs, accepted: Vec::new(),
 //!     direction: Direction::SendRecv, rtcp_mux: true, ptime: Some(20), brief: false,
 //!     security: LocalSecurity::Off, crypto: Vec::new(),
+//!     extended_reports: ExtendedReports::ALL,
 //! };
 //!
 //! let alice = local("192.0.2.1:4000", vec![opus, pcmu.clone()]);
@@ -35,6 +36,7 @@
 mod codec;
 mod crypto;
 mod exchange;
+mod extended_reports;
 mod ice;
 mod read;
 mod security;
@@ -49,6 +51,7 @@ pub use codec::RtpCodec;
 pub(crate) use crypto::strip_keys;
 pub use crypto::{Crypto, CryptoSuite, NegotiatedCrypto};
 pub use exchange::{answer, offer, read_answer, subsequent_offer};
+pub use extended_reports::ExtendedReports;
 pub use read::{read_offer, read_offer_for};
 pub use security::{
     CertificateFingerprint, DtlsDescription, LocalSecurity, NegotiatedDtls, Profile, Setup,
@@ -211,6 +214,8 @@ pub struct LocalMedia {
     /// an answer takes one of. Only for descriptions that nobody reads on the way: empty, unless
     /// signalling goes by TLS (RFC 4568 section 8).
     pub crypto: Vec<Crypto>,
+    /// The extended reports that we want.
+    pub extended_reports: ExtendedReports,
 }
 
 /// Whether the other side's description lets ICE be used (RFC 8839 section 4.2.5).
@@ -250,6 +255,8 @@ pub struct RemoteMedia {
     pub dtls: Option<DtlsDescription>,
     /// Its keys in the description, those that can be used.
     pub crypto: Vec<Crypto>,
+    /// The extended reports that it wants.
+    pub extended_reports: ExtendedReports,
     /// How many it can hold at most.
     pub maxptime: Option<u32>,
 }
@@ -282,6 +289,8 @@ pub struct Negotiated {
     pub mid: Option<String>,
     /// How many milliseconds of sound the peer wants a packet to hold.
     pub ptime: Option<u32>,
+    /// The extended reports that the peer wants of us.
+    pub extended_reports: ExtendedReports,
     /// Media is encrypted with keys from DTLS; none: it is clear.
     pub dtls: Option<NegotiatedDtls>,
     /// Media is encrypted with keys from the descriptions; never beside [`Self::dtls`].

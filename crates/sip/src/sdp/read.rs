@@ -8,7 +8,7 @@ use sdp_types::{Attribute, Media, Session};
 use super::codec::{codecs, values};
 use super::crypto::{self, Crypto};
 use super::security::{self, LocalSecurity, Profile};
-use super::{AnswerRefused, Direction, RemoteMedia, SessionDescription, ice};
+use super::{AnswerRefused, Direction, ExtendedReports, RemoteMedia, SessionDescription, ice};
 use crate::syntax::is_token;
 
 /// A default destination. The address is none when the description gives a domain name.
@@ -148,6 +148,7 @@ pub(super) fn remote_media(session: &Session, media: &Media, muxed: bool) -> Rem
         profile: Profile::of(&media.proto).unwrap_or(Profile::Avp),
         dtls: security::read(session, media),
         crypto: crypto::read(crypto::of(media)),
+        extended_reports: ExtendedReports::read(session, media),
         maxptime: values(&media.attributes, "maxptime").find_map(|v| v.trim().parse().ok()),
     }
 }

@@ -19,6 +19,7 @@ fn local(extended_reports: ExtendedReports) -> LocalMedia {
             channels: 1,
             fmtp: None,
         }],
+        accepted: Vec::new(),
         direction: Direction::SendRecv,
         rtcp_mux: true,
         ptime: None,

@@ -467,7 +467,6 @@ mod tests {
     use ringtrue_sip::sdp::{self, SessionDescription};
 
     use super::*;
-    use ringtrue_sip::sdp;
 
     /// What an offer comes to that has so many octets.
     fn shortened(offer: &LocalMedia, room: usize) -> LocalMedia {
@@ -486,22 +485,9 @@ mod tests {
 
     #[test]
     fn the_wish_for_voip_metrics_goes_before_candidates_and_after_what_all_know() {
-        let settings = Settings::default();
         let full = LocalMedia {
-            origin_user: "-".to_owned(),
-            session_id: 1,
-            session_version: 1,
-            rtp: SocketAddr::from(([192, 0, 2, 1], 4_000)),
-            rtcp: None,
-            ice: None,
-            codecs: offered(&settings),
-            direction: Direction::SendRecv,
-            rtcp_mux: true,
-            ptime: Some(20),
-            brief: false,
-            security: LocalSecurity::Off,
-            crypto: Vec::new(),
             extended_reports: ExtendedReports::ALL,
+            ..local(&Settings::default())
         };
         let length = |offer: &LocalMedia| sdp::offer(offer).len();
         assert_eq!(shortened(&full, length(&full)), full);
@@ -561,12 +547,14 @@ mod tests {
             rtcp: None,
             ice: None,
             codecs: offered(settings),
+            accepted: Vec::new(),
             direction: Direction::SendRecv,
             rtcp_mux: true,
             ptime: Some(20),
             brief: false,
             security: LocalSecurity::Off,
             crypto: Vec::new(),
+            extended_reports: ExtendedReports::default(),
         }
     }
 

@@ -25,7 +25,7 @@ pub use self::packet::{Advice, Following, Inserted, Packet, Pause, Settings, Ste
 /// The offset must be over the mark by this before sound is shortened,
 const OVER: i64 = 12_000_000;
 /// and under it by this before it is stretched (nanoseconds).
-const UNDER: i64 = 2_000_000;
+const UNDER: i64 = 3_000_000;
 /// Ticks that are looked at before shortening: the least offset among them counts.
 const CALM_TICKS: usize = 50;
 /// Over the mark by this, ten ticks are enough,

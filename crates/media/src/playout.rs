@@ -22,7 +22,7 @@ const FADING: u32 = 5;
 /// So often a stretch that does not fit is put off; then it is made all the same.
 const PATIENCE: u32 = 20;
 /// A millisecond too much is played faster by this share, so that it is gone in seconds,
-const PACE: f64 = 0.000_5;
+const PACE: f64 = 0.001;
 /// and no sound by more: 0.3 % are 5 cents.
 const MOST_PACE: f64 = 0.003;
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.

@@ -53,7 +53,7 @@ pub struct StreamConfig {
     /// Comfort noise beside G.711 and G.722 (RFC 3389).
     pub comfort_noise: ComfortNoise,
     /// The peer wants to know how it is heard: reports of ours hold VoIP metrics (RFC 3611 section
-    /// 4.7). What the peer says of that kind is read in any case.
+    /// 4.7). So they do once it has sent some itself. What the peer says of that kind is read in any case.
     pub voip_metrics: bool,
 }
 
@@ -368,6 +368,8 @@ impl MediaStream {
         for (ssrc, metrics) in heard.voip {
             if ssrc == self.outgoing.ssrc() {
                 self.remote.hear(&metrics);
+                // Who tells what it hears knows what it is told, even where an offer had no room to say so.
+                self.config.voip_metrics = true;
             }
         }
         let source = self.incoming.ssrc();

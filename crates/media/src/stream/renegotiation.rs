@@ -36,6 +36,11 @@ impl MediaStream {
                 .and_then(|()| self.outgoing.set_dtx(config.dtx, config.comfort_noise.send))
                 .map_err(|error| StreamError::Opus(error.to_string()))?;
         }
+        if same && config.opus != self.config.opus {
+            self.outgoing
+                .configure(&config.opus)
+                .map_err(|error| StreamError::Opus(error.to_string()))?;
+        }
         if !same || config.opus.dred_ms != self.config.opus.dred_ms {
             self.outgoing.set_dred(config.opus.dred_ms);
         }
@@ -45,7 +50,12 @@ impl MediaStream {
         self.incoming
             .take_redundancy_types(config.redundancy.receive);
         let cname = std::mem::take(&mut self.config.cname);
-        self.config = StreamConfig { cname, ..config };
+        let voip_metrics = config.voip_metrics || self.config.voip_metrics;
+        self.config = StreamConfig {
+            cname,
+            voip_metrics,
+            ..config
+        };
         Ok(())
     }
 }

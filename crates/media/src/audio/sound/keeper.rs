@@ -285,7 +285,7 @@ fn periods(kind: DeviceKind) -> &'static [Duration] {
 /// for us at first; what a speaker's does not get is missing.
 fn patience(kind: DeviceKind) -> u32 {
     match kind {
-        DeviceKind::Input => 4,
+        DeviceKind::Input => 8,
         DeviceKind::Output => 2,
     }
 }

@@ -20,6 +20,9 @@ use self::opus::{After, OpusDecoder, OpusEncoder};
 
 pub(crate) use self::opus::EXPECTED_LOSS;
 
+/// The longest packet that is decoded, in samples: 200 ms of G.711 and G.722; Opus has 120.
+pub(crate) const LONGEST: usize = SAMPLE_RATE as usize / 5;
+
 /// A codec that Ringtrue can speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -211,8 +214,8 @@ impl Encoder {
     ) -> Result<(), libopus::Error> {
         match self {
             Encoder::Opus(encoder) => return encoder.encode(sound, packet),
-            Encoder::G711(encoder) => *packet = encoder.encode(sound),
-            Encoder::G722(encoder) => *packet = encoder.encode(sound),
+            Encoder::G711(encoder) => encoder.encode(sound, packet),
+            Encoder::G722(encoder) => encoder.encode(sound, packet),
         }
         Ok(())
     }
@@ -363,13 +366,16 @@ impl Decoder {
     }
 }
 
+/// The longest packet of G.711 and G.722, in ticks of their clock: 200 ms.
+const LONGEST_TICKS: usize = 1_600;
+
 /// How long a packet lasts, in ticks of the codec's RTP clock: `None` if it is malformed, empty or
 /// longer than 120 ms (200 ms for the others, the most that RFC 3551 section 4.2 demands of receivers).
 pub(crate) fn duration(codec: Codec, payload: &[u8]) -> Option<u32> {
     match codec {
         Codec::Opus => opus::duration(payload),
         Codec::G722 | Codec::Pcmu | Codec::Pcma => match payload.len() {
-            ticks @ 1..=1_600 => Some(ticks as u32),
+            ticks @ 1..=LONGEST_TICKS => Some(ticks as u32),
             _ => None,
         },
     }

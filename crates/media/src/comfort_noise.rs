@@ -64,12 +64,13 @@ impl Noise {
         })
     }
 
-    /// The payload that describes it, with so many coefficients.
-    pub(crate) fn write(&self, coefficients: usize) -> Vec<u8> {
+    /// Writes the payload that describes it, with so many coefficients, in place of what `payload` holds.
+    pub(crate) fn write(&self, coefficients: usize, payload: &mut Vec<u8>) {
         let index = |value: &f32| (value * 32_768.0 / 258.0).round() as i32 + 127;
         let quantized = self.reflection.iter().take(coefficients);
         let quantized = quantized.map(|value| index(value).clamp(0, 254) as u8);
-        std::iter::once(self.level).chain(quantized).collect()
+        payload.clear();
+        payload.extend(std::iter::once(self.level).chain(quantized));
     }
 
     /// The noise with this autocorrelation, a sample's mean square first.
@@ -110,8 +111,11 @@ fn schur(correlation: &[f32]) -> [f32; ORDER] {
     if power <= 0.0 {
         return reflection;
     }
-    let mut upper = correlation.to_vec();
-    let mut lower = correlation.to_vec();
+    let mut upper = [0.0; ORDER + 1];
+    for (place, value) in upper.iter_mut().zip(correlation) {
+        *place = *value;
+    }
+    let mut lower = upper;
     let orders = correlation.len().saturating_sub(1).min(ORDER);
     for (order, place) in reflection.iter_mut().take(orders).enumerate() {
         let (Some(&ahead), Some(&behind)) = (upper.get(order + 1), lower.get(order)) else {
@@ -121,8 +125,8 @@ fn schur(correlation: &[f32]) -> [f32; ORDER] {
         let value = (-ahead / (behind + power * 1e-6)).clamp(-STEEPEST, STEEPEST);
         *place = value;
         // Each was one step behind, and is by one more now.
-        lower.insert(0, 0.0);
-        lower.pop();
+        lower.rotate_right(1);
+        lower[0] = 0.0;
         for (up, low) in upper.iter_mut().zip(&mut lower).skip(order + 1) {
             (*up, *low) = (*up + value * *low, *low + value * *up);
         }

@@ -8,16 +8,19 @@
 //! a point that all but a few packets reach, and tells its owner to stretch or to shorten the
 //! sound while the offset is off the mark: clocks that drift apart are the same case.
 //!
-//! Whatever comes from the network, memory is bounded by [`Settings::capacity`] packets.
+//! Whatever comes from the network, memory is bounded by [`Settings::capacity`] packets. Payloads are
+//! copied into buffers that [come back](JitterBuffer::recycle), so that nothing is allocated in the long run.
 
 mod delay;
 mod packet;
 mod pause;
+mod queue;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::delay::DelayEstimator;
+use self::queue::Queue;
 
 pub(crate) use self::packet::Reach;
 pub use self::packet::{Advice, Following, Inserted, Packet, Pause, Settings, Step};
@@ -63,8 +66,7 @@ pub struct JitterBuffer {
     clock_rate: u32,
     /// How far ahead of the playout packets should be there.
     look_ahead: Duration,
-    /// By extended timestamp.
-    packets: BTreeMap<i64, Packet>,
+    packets: Queue,
     played: VecDeque<i64>,
     timeline: Option<Timeline>,
     suspect: Option<Suspicion>,
@@ -125,7 +127,7 @@ impl Playing {
             paused: 0,
             held: 0,
             given_up: 0,
-            offsets: VecDeque::new(),
+            offsets: VecDeque::with_capacity(CALM_TICKS + 1),
             ticked: None,
             since_standstill: CATCHING_UP,
         }
@@ -170,8 +172,9 @@ impl JitterBuffer {
             settings,
             clock_rate: clock_rate.max(1),
             look_ahead: Duration::ZERO,
-            packets: BTreeMap::new(),
-            played: VecDeque::new(),
+            // One more, until the oldest is thrown away.
+            packets: Queue::new(settings.capacity.max(1) + 1),
+            played: VecDeque::with_capacity(REMEMBERED + 1),
             timeline: None,
             suspect: None,
             cover: 0,
@@ -242,6 +245,16 @@ impl JitterBuffer {
         Some(offsets.iter().min()? - self.mark(timeline))
     }
 
+    /// The same packet with a payload of its own, in a buffer that was [given back](Self::recycle).
+    pub fn owned(&mut self, packet: &Packet<&[u8]>) -> Packet {
+        packet.with(self.packets.copy(packet.payload))
+    }
+
+    /// Takes the payload of a [`Packet`] or a [`Following`] back, for those that are to come.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        self.packets.recycle(payload);
+    }
+
     /// A packet came.
     pub fn insert(&mut self, now: Instant, packet: Packet) -> Inserted {
         let Some(timeline) = &self.timeline else {
@@ -253,8 +266,9 @@ impl JitterBuffer {
         if (transit - timeline.transit).abs() > JUMP {
             return self.suspect(now, packet);
         }
-        self.suspect = None;
-        if self.packets.contains_key(&timestamp) || self.played.contains(&timestamp) {
+        self.forget_suspect();
+        if self.is_known(timestamp) {
+            self.recycle(packet.payload);
             return Inserted::Duplicate;
         }
         let newest_played = self.played.back().copied();
@@ -287,7 +301,9 @@ impl JitterBuffer {
         }
         if let Some(timeline) = &mut self.timeline {
             timeline.stale = 0;
-            timeline.late.clear();
+            for (_, packet) in timeline.late.drain(..) {
+                self.packets.recycle(packet.payload);
+            }
             if timestamp > timeline.newest {
                 timeline.newest = timestamp;
                 timeline.transit = transit;
@@ -300,7 +316,7 @@ impl JitterBuffer {
 
     /// A packet was restored by redundancy. When it came says nothing about the path, and without a
     /// timeline there is nothing to fill up.
-    pub fn insert_restored(&mut self, packet: Packet) -> Inserted {
+    pub fn insert_restored(&mut self, packet: &Packet<&[u8]>) -> Inserted {
         let Some(timeline) = &self.timeline else {
             return Inserted::Suspect;
         };
@@ -308,22 +324,29 @@ impl JitterBuffer {
         if self.nanoseconds(timestamp - timeline.newest).abs() > JUMP {
             return Inserted::Suspect;
         }
-        if self.packets.contains_key(&timestamp) || self.played.contains(&timestamp) {
+        if self.is_known(timestamp) {
             return Inserted::Duplicate;
         }
         let playing = timeline.playing.as_ref();
         if playing.is_some_and(|playing| timestamp < playing.next) {
             return Inserted::Late;
         }
+        let packet = self.owned(packet);
         self.packets.insert(timestamp, packet);
         self.bound();
         Inserted::Queued
+    }
+
+    /// The packet of this timestamp is there, or was played.
+    fn is_known(&self, timestamp: i64) -> bool {
+        self.packets.contains(timestamp) || self.played.contains(&timestamp)
     }
 
     /// A packet whose time is over. One that a later packet was played before is lost for good; but
     /// when only such come that nothing was played after, the path has become longer.
     fn late(&mut self, now: Instant, packet: Packet, overtaken: bool, waiting: bool) -> Inserted {
         let Some(timeline) = &mut self.timeline else {
+            self.recycle(packet.payload);
             return Inserted::Late;
         };
         let sequence = timeline
@@ -336,6 +359,7 @@ impl JitterBuffer {
         // stood still during its pause.
         let stood_still = packet.marker && newer && !waiting;
         if overtaken && !stood_still && timeline.stale < STALE_RUN {
+            self.recycle(packet.payload);
             return Inserted::Late;
         }
         timeline.late.push((now, packet));
@@ -378,7 +402,7 @@ impl JitterBuffer {
             playing.next += ticks(self.clock_rate, surplus) / packet * packet;
             playing.offsets.clear();
             let next = playing.next;
-            self.packets = self.packets.split_off(&next);
+            self.packets.forget_before(next);
             return Advice::Keep;
         }
         let least = playing.offsets.iter().min().map_or(0, |least| least - mark);
@@ -407,14 +431,10 @@ impl JitterBuffer {
         };
         let next = playing.next;
         let behind = self.transit(timeline, now, next) - self.mark(timeline);
-        let first = self
-            .packets
-            .first_key_value()
-            .map(|(&timestamp, packet)| (timestamp, packet));
-        match first {
+        match self.packets.first() {
             // A packet may overlap what was played (a change of frame size): heard twice for some
             // milliseconds rather than not at all.
-            Some((timestamp, _)) if timestamp <= next => self.take(timestamp),
+            Some((timestamp, _)) if timestamp <= next => self.take(),
             Some((timestamp, packet)) => {
                 let gap = timestamp - next;
                 let absent = packet
@@ -425,17 +445,19 @@ impl JitterBuffer {
                 if pause > 0 {
                     return self.pause(pause, behind);
                 }
-                let following = Following {
-                    sequence: packet.sequence,
-                    payload_type: packet.payload_type,
-                    payload: packet.payload.clone(),
-                    distance: u32::try_from(gap).unwrap_or(u32::MAX),
-                };
-                let duration = following.distance.min(playing.duration);
+                let distance = u32::try_from(gap).unwrap_or(u32::MAX);
+                let duration = distance.min(playing.duration);
+                let (sequence, payload_type) = (packet.sequence, packet.payload_type);
                 self.skip(i64::from(duration));
+                let payload = self.packets.copy_first();
                 Step::Missing {
                     duration,
-                    next: Some(following),
+                    next: payload.map(|payload| Following {
+                        sequence,
+                        payload_type,
+                        payload,
+                        distance,
+                    }),
                     lost: true,
                 }
             }
@@ -458,8 +480,8 @@ impl JitterBuffer {
         }
     }
 
-    fn take(&mut self, timestamp: i64) -> Step {
-        let Some(packet) = self.packets.remove(&timestamp) else {
+    fn take(&mut self) -> Step {
+        let Some((timestamp, packet)) = self.packets.pop_first() else {
             return Step::Wait;
         };
         if let Some(Timeline {
@@ -515,7 +537,7 @@ impl JitterBuffer {
 
     /// Starts the playout when the first packet was held long enough.
     fn begin_playing(&mut self, now: Instant) {
-        let Some((&first, packet)) = self.packets.first_key_value() else {
+        let Some((first, packet)) = self.packets.first() else {
             return;
         };
         let (sequence, duration) = (packet.sequence.wrapping_sub(1), packet.duration.max(1));
@@ -541,6 +563,7 @@ impl JitterBuffer {
                 let _ = self.insert(now, packet);
                 return Inserted::Restarted;
             }
+            self.recycle(earlier.packet.payload);
         }
         self.suspect = Some(Suspicion {
             arrival: now,
@@ -549,11 +572,17 @@ impl JitterBuffer {
         Inserted::Suspect
     }
 
+    fn forget_suspect(&mut self) {
+        if let Some(suspicion) = self.suspect.take() {
+            self.recycle(suspicion.packet.payload);
+        }
+    }
+
     /// Begins a timeline with this packet.
     fn restart(&mut self, now: Instant, packet: Packet) {
         self.packets.clear();
         self.played.clear();
-        self.suspect = None;
+        self.forget_suspect();
         self.path_changed = 0;
         // Extended timestamps begin high enough that packets before the first do not go negative.
         let timestamp = (1i64 << 32) + i64::from(packet.timestamp);
@@ -562,7 +591,7 @@ impl JitterBuffer {
             newest: timestamp,
             transit: 0,
             delays: DelayEstimator::new(),
-            late: Vec::new(),
+            late: Vec::with_capacity(LATE_RUN),
             stale: 0,
             playing: None,
         };
@@ -578,12 +607,14 @@ impl JitterBuffer {
             let Some((timestamp, packet)) = self.packets.pop_first() else {
                 return;
             };
+            let end = timestamp + i64::from(packet.duration);
+            self.recycle(packet.payload);
             if let Some(Timeline {
                 playing: Some(playing),
                 ..
             }) = &mut self.timeline
             {
-                playing.next = playing.next.max(timestamp + i64::from(packet.duration));
+                playing.next = playing.next.max(end);
             }
         }
     }

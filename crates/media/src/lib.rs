@@ -6,7 +6,8 @@
 //! 1. gives it captured frames ([`MediaStream::handle_capture`]), received packets
 //!    ([`MediaStream::handle_rtp`], [`MediaStream::handle_rtcp`]) and the passing of time
 //!    ([`MediaStream::handle_timeout`], due at [`MediaStream::poll_timeout`]);
-//! 2. then drains [`MediaStream::poll_transmit`] and [`MediaStream::poll_event`];
+//! 2. then drains [`MediaStream::poll_transmit`] and [`MediaStream::poll_event`], and may give back what was
+//!    sent ([`MediaStream::recycle`]), so that nothing more is allocated for it;
 //! 3. and takes a frame out of [`MediaStream::playout`] every 10 ms.
 //!
 //! Inside, sound is mono, 16 bit, 48 kHz, in frames of 10 ms ([`FRAME`] samples).
@@ -50,6 +51,7 @@ pub mod codec;
 pub mod comfort_noise;
 pub mod jitter;
 mod playout;
+mod pool;
 pub mod processing;
 mod quality;
 mod reception;

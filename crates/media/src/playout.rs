@@ -25,6 +25,9 @@ const PATIENCE: u32 = 20;
 const PACE: f64 = 0.001;
 /// and no sound by more: 0.3 % are 5 cents.
 const MOST_PACE: f64 = 0.003;
+/// Room for the sound that is not yet played: one of the longest packets beside what is needed for a stretch,
+/// twice.
+const ROOM: usize = 2 * (codec::LONGEST + FRAME + stretch::NEEDED);
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.
 const STEPS: usize = 64;
 
@@ -123,7 +126,7 @@ impl Playout {
             noise: NoiseMaker::new(seed),
             in_noise: false,
             room: (codec == Codec::Opus).then(Room::new),
-            sound: Vec::new(),
+            sound: Vec::with_capacity(ROOM),
             gap: 0,
             put_off: 0,
             bridges: codec::bridges(codec),
@@ -161,10 +164,11 @@ impl Playout {
         self.buffer.target()
     }
 
-    pub(crate) fn insert(&mut self, now: Instant, packet: Packet) {
+    pub(crate) fn insert(&mut self, now: Instant, packet: &Packet<&[u8]>) {
         self.gaps
             .note(packet.sequence, packet.timestamp, packet.duration);
         self.order.came(packet.sequence, &mut self.counters.losses);
+        let packet = self.buffer.owned(packet);
         match self.buffer.insert(now, packet) {
             Inserted::Late => self.counters.late += 1,
             Inserted::Duplicate => self.counters.duplicates += 1,
@@ -173,7 +177,7 @@ impl Playout {
     }
 
     /// A packet came back by redundancy.
-    pub(crate) fn restore(&mut self, packet: Packet) {
+    pub(crate) fn restore(&mut self, packet: &Packet<&[u8]>) {
         if self.buffer.insert_restored(packet) == Inserted::Queued {
             self.counters.recovered += 1;
         }
@@ -274,6 +278,7 @@ impl Playout {
                 Step::Wait => return false,
                 Step::Packet(packet) if self.payload_types.is_noise(packet.payload_type) => {
                     self.describe_noise(&packet);
+                    self.buffer.recycle(packet.payload);
                 }
                 Step::Packet(packet) => {
                     self.count_unnoticed(packet.duration);
@@ -282,6 +287,7 @@ impl Playout {
                     let time = self.time(packet.duration);
                     let losses = &mut self.counters.losses;
                     self.order.played(packet.sequence, decoded, time, losses);
+                    self.buffer.recycle(packet.payload);
                 }
                 Step::Missing {
                     duration,
@@ -291,7 +297,10 @@ impl Playout {
                     if lost {
                         self.look_ahead(duration, true);
                     }
-                    self.conceal(duration, next, lost);
+                    self.conceal(duration, next.as_ref(), lost);
+                    if let Some(next) = next {
+                        self.buffer.recycle(next.payload);
+                    }
                 }
             }
         }
@@ -371,10 +380,10 @@ impl Playout {
         true
     }
 
-    fn conceal(&mut self, duration: u32, next: Option<Following>, lost: bool) {
+    fn conceal(&mut self, duration: u32, next: Option<&Following>, lost: bool) {
         let before = self.sound.len();
         let gone = lost && self.gap >= LONGEST_CONCEALMENT;
-        let next = next.as_ref().and_then(|next| {
+        let next = next.and_then(|next| {
             Some(Next {
                 codec: self.payload_types.codec(next.payload_type)?,
                 sequence: next.sequence,

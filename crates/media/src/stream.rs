@@ -296,7 +296,8 @@ impl MediaStream {
         if self.closed || self.ceased.is_some() {
             return;
         }
-        for payload in self.outgoing.capture(now, frame) {
+        self.outgoing.capture(now, frame);
+        while let Some(payload) = self.outgoing.packet() {
             if self.outgoing.packets + self.sent_before.0 == 1 {
                 self.event(MediaEvent::FirstSent);
             }
@@ -464,6 +465,12 @@ impl MediaStream {
         self.transmits.pop_front()
     }
 
+    /// Takes the payload of a packet back when it was sent, to be written to again: an owner who gives them
+    /// back has nothing allocated for what it sends. Others just drop them.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        self.outgoing.recycle(payload);
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<MediaEvent> {
         self.events.pop_front()
@@ -577,8 +584,10 @@ impl MediaStream {
     }
 
     fn transmit(&mut self, channel: Channel, payload: Vec<u8>) {
-        if self.transmits.len() >= QUEUE {
-            self.transmits.pop_front();
+        if self.transmits.len() >= QUEUE
+            && let Some(unsent) = self.transmits.pop_front()
+        {
+            self.recycle(unsent.payload);
         }
         self.transmits.push_back(MediaTransmit { channel, payload });
     }

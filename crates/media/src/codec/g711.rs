@@ -3,8 +3,8 @@
 
 use crate::resample::{Down, Narrow, Up};
 
-use super::Codec;
 use super::concealment::{After, Concealment};
+use super::{Codec, LONGEST_TICKS as LONGEST};
 
 /// Which of G.711's laws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +114,12 @@ impl G711Encoder {
         }
     }
 
-    pub(crate) fn encode(&mut self, frame: &[i16]) -> Vec<u8> {
+    /// Writes the octets in place of what `packet` holds.
+    pub(crate) fn encode(&mut self, frame: &[i16], packet: &mut Vec<u8>) {
         self.narrow.clear();
         self.down.process(frame, &mut self.narrow);
-        self.narrow.iter().map(|&s| self.law.compress(s)).collect()
+        packet.clear();
+        packet.extend(self.narrow.iter().map(|&s| self.law.compress(s)));
     }
 }
 
@@ -136,8 +138,8 @@ impl G711Decoder {
         G711Decoder {
             up: Up::new(Narrow::Khz8),
             concealment: Concealment::new(1),
-            narrow: Vec::new(),
-            after: Vec::new(),
+            narrow: Vec::with_capacity(LONGEST),
+            after: Vec::with_capacity(LONGEST),
         }
     }
 

@@ -12,6 +12,8 @@ use super::concealment::{After, Concealment};
 
 /// Samples of 16 kHz for a tick, which is an octet too.
 const SAMPLES: usize = 2;
+/// Samples of the longest packet.
+const LONGEST: usize = SAMPLES * super::LONGEST_TICKS;
 
 /// 48 kHz frames into octets.
 #[derive(Debug)]
@@ -30,11 +32,13 @@ impl G722Encoder {
         }
     }
 
-    pub(crate) fn encode(&mut self, frame: &[i16]) -> Vec<u8> {
+    /// Writes the octets in place of what `packet` holds.
+    pub(crate) fn encode(&mut self, frame: &[i16], packet: &mut Vec<u8>) {
         self.narrow.clear();
         self.down.process(frame, &mut self.narrow);
         let pairs = self.narrow.as_chunks::<SAMPLES>().0.iter();
-        pairs.map(|&pair| self.adpcm.encode(pair)).collect()
+        packet.clear();
+        packet.extend(pairs.map(|&pair| self.adpcm.encode(pair)));
     }
 }
 
@@ -55,8 +59,8 @@ impl G722Decoder {
             adpcm: adpcm::Decoder::new(),
             up: Up::new(Narrow::Khz16),
             concealment: Concealment::new(SAMPLES),
-            narrow: Vec::new(),
-            after: Vec::new(),
+            narrow: Vec::with_capacity(LONGEST),
+            after: Vec::with_capacity(LONGEST),
         }
     }
 
@@ -122,7 +126,9 @@ mod tests {
         (0..count)
             .map(|_| {
                 source.read(&mut frame);
-                encoder.encode(&frame)
+                let mut packet = Vec::new();
+                encoder.encode(&frame, &mut packet);
+                packet
             })
             .collect()
     }

@@ -67,8 +67,8 @@ impl VoiceActivity {
             narrow: Vec::new(),
             samples: vec![0.0; BEFORE],
             direct: (0.0, 0.0),
-            recent: VecDeque::new(),
-            least: VecDeque::new(),
+            recent: VecDeque::with_capacity(SMOOTHING + 1),
+            least: VecDeque::with_capacity(WINDOWS + 1),
             frames: 0,
             unknown: UNKNOWN,
             // A call begins with voice.

@@ -33,7 +33,7 @@ pub(super) struct DelayEstimator {
 impl DelayEstimator {
     pub(super) fn new() -> DelayEstimator {
         DelayEstimator {
-            least: VecDeque::new(),
+            least: VecDeque::with_capacity(WINDOWS + 1),
             window_began: None,
             shares: vec![0.0; BINS],
             packets: 0.0,

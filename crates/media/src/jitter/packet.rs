@@ -26,9 +26,9 @@ impl Default for Settings {
     }
 }
 
-/// An RTP packet, as far as the buffer is concerned.
+/// An RTP packet, as far as the buffer is concerned, which owns its payload or has it lent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct Packet<P = Vec<u8>> {
     /// RTP sequence number.
     pub sequence: u16,
     /// RTP timestamp.
@@ -42,7 +42,27 @@ pub struct Packet {
     /// Whether the sender may send nothing after it.
     pub pause: Pause,
     /// The payload.
-    pub payload: Vec<u8>,
+    pub payload: P,
+}
+
+impl<P: AsRef<[u8]>> Packet<P> {
+    /// The packet, with its payload lent.
+    pub fn lent(&self) -> Packet<&[u8]> {
+        self.with(self.payload.as_ref())
+    }
+
+    /// The packet with this payload.
+    pub(crate) fn with<Q>(&self, payload: Q) -> Packet<Q> {
+        Packet {
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            marker: self.marker,
+            payload_type: self.payload_type,
+            duration: self.duration,
+            pause: self.pause,
+            payload,
+        }
+    }
 }
 
 /// Whether the sender may send nothing after a packet, without a loss.

@@ -82,7 +82,7 @@ impl JitterBuffer {
         if packet.pause == Pause::Begun {
             // More about the noise, which is heard from now on.
             let next = playing.next;
-            return (!self.packets.contains_key(&next)).then_some(next);
+            return (!self.packets.contains(next)).then_some(next);
         }
         if playing.next - timestamp > farthest {
             return None;

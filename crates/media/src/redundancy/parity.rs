@@ -12,6 +12,8 @@
 //! that carries the block; all packets up to there were of one duration and followed each other
 //! without a pause, so that the timestamp of a restored one is known.
 
+use crate::pool::{Pool, ROOM};
+
 /// Packets that one block stands for.
 pub(crate) const MOST_SOURCES: usize = 8;
 /// The farthest of them.
@@ -41,7 +43,8 @@ impl History {
     pub(crate) fn push(&mut self, payload: &[u8]) {
         self.run = self.run.saturating_add(1);
         if self.slots.is_empty() {
-            self.slots.resize_with(usize::from(FARTHEST), Vec::new);
+            self.slots
+                .resize_with(usize::from(FARTHEST), || Vec::with_capacity(ROOM));
         }
         if let Some(slot) = self.slots.get_mut(self.next) {
             slot.clear();
@@ -107,13 +110,13 @@ pub(crate) struct Restored<'a> {
 
 /// What the receiver knows: payloads and blocks that are not used up. Its memory is used again and
 /// again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Solver {
     known: Vec<(u16, Vec<u8>)>,
     next: usize,
     blocks: Vec<Pending>,
-    /// What blocks of before were kept in.
-    spare: Vec<Vec<u8>>,
+    /// What blocks are kept in.
+    pool: Pool,
     /// The sum of a block and all its sources but one: that one, with its length before and zeros
     /// behind.
     sum: Vec<u8>,
@@ -179,6 +182,18 @@ fn find(known: &[(u16, Vec<u8>)], sequence: u16) -> Option<&[u8]> {
         .map(|(_, payload)| payload.as_slice())
 }
 
+impl Default for Solver {
+    fn default() -> Solver {
+        Solver {
+            known: Vec::with_capacity(REMEMBERED),
+            next: 0,
+            blocks: Vec::with_capacity(REMEMBERED),
+            pool: Pool::new(REMEMBERED),
+            sum: Vec::with_capacity(ROOM),
+        }
+    }
+}
+
 impl Solver {
     /// A payload came.
     pub(crate) fn known(&mut self, sequence: u16, payload: &[u8]) {
@@ -186,7 +201,9 @@ impl Solver {
             return;
         }
         if self.known.len() < REMEMBERED {
-            self.known.push((sequence, payload.to_vec()));
+            let mut kept = Vec::with_capacity(ROOM.max(payload.len()));
+            kept.extend_from_slice(payload);
+            self.known.push((sequence, kept));
         } else if let Some(slot) = self.known.get_mut(self.next) {
             slot.0 = sequence;
             slot.1.clear();
@@ -212,9 +229,7 @@ impl Solver {
             return None;
         }
         distances.get_mut(..sources.len())?.copy_from_slice(sources);
-        let mut data = self.spare.pop().unwrap_or_default();
-        data.clear();
-        data.extend_from_slice(octets);
+        let data = self.pool.copy(octets);
         let pending = Pending {
             sequence,
             timestamp,
@@ -233,7 +248,7 @@ impl Solver {
                 return Some(u32::from(farthest) * duration);
             }
         }
-        self.keep(pending.data);
+        self.pool.give(pending.data);
         Some(u32::from(farthest) * duration)
     }
 
@@ -243,16 +258,10 @@ impl Solver {
         while let Some(block) = self.blocks.get(at) {
             if out(block) {
                 let block = self.blocks.remove(at);
-                self.keep(block.data);
+                self.pool.give(block.data);
             } else {
                 at += 1;
             }
-        }
-    }
-
-    fn keep(&mut self, data: Vec<u8>) {
-        if self.spare.len() < REMEMBERED {
-            self.spare.push(data);
         }
     }
 
@@ -375,7 +384,6 @@ mod tests {
                 }
                 prop_assert!(restored <= REMEMBERED);
                 prop_assert!(solver.known.len() <= REMEMBERED && solver.blocks.len() <= REMEMBERED);
-                prop_assert!(solver.spare.len() <= REMEMBERED);
             }
         }
     }

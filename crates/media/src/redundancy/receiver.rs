@@ -20,7 +20,8 @@ pub(crate) struct Again<'a> {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     types: RedundancyTypes,
-    solver: Solver,
+    /// Where parity was agreed on.
+    solver: Option<Solver>,
     /// How far the redundancy of this window's packets reaches back, and of the window before, in
     /// ticks of the RTP clock.
     reach: [u32; 2],
@@ -31,7 +32,7 @@ impl Receiver {
     pub(crate) fn new(types: RedundancyTypes) -> Receiver {
         Receiver {
             types,
-            solver: Solver::default(),
+            solver: types.parity.map(|_| Solver::default()),
             reach: [0; 2],
             packets: 0,
         }
@@ -58,20 +59,21 @@ impl Receiver {
             self.packets = 0;
             self.reach = [0, self.reach[0]];
         }
-        if self.types.parity.is_some() {
-            self.solver.known(sequence, primary);
+        if let Some(solver) = &mut self.solver {
+            solver.known(sequence, primary);
         }
         for block in blocks {
-            let reach = if Some(block.payload_type) == self.types.parity {
-                self.solver.block(sequence, timestamp, duration, block.data)
+            let is_parity = Some(block.payload_type) == self.types.parity;
+            let reach = if let Some(solver) = self.solver.as_mut().filter(|_| is_parity) {
+                solver.block(sequence, timestamp, duration, block.data)
             } else {
                 let back = (block.offset / duration.max(1)) as u16;
                 let sequence = sequence.wrapping_sub(back);
                 if block.data.is_empty() || back == 0 {
                     continue;
                 }
-                if self.types.parity.is_some() {
-                    self.solver.known(sequence, block.data);
+                if let Some(solver) = &mut self.solver {
+                    solver.known(sequence, block.data);
                 }
                 again(Again {
                     sequence,
@@ -83,7 +85,10 @@ impl Receiver {
             };
             self.reach[0] = self.reach[0].max(reach.unwrap_or(0));
         }
-        while let Some(restored) = self.solver.poll() {
+        let Some(solver) = &mut self.solver else {
+            return;
+        };
+        while let Some(restored) = solver.poll() {
             again(Again {
                 sequence: restored.sequence,
                 timestamp: restored.timestamp.wrapping_sub(restored.offset),

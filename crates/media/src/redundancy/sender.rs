@@ -8,6 +8,7 @@ use super::parity::History;
 use super::plan::{self, Plan};
 use super::red::{self, Block};
 use super::trace::{Reported, Trace};
+use crate::pool::ROOM;
 
 /// How fast the average of what was spent follows: some seconds of packets.
 const AVERAGING: f64 = 0.005;
@@ -48,8 +49,9 @@ impl Sender {
             history: History::default(),
             trace: Trace::default(),
             last: None,
-            parity: Vec::new(),
-            payload: Vec::new(),
+            parity: Vec::with_capacity(ROOM),
+            // The sound, and two copies at most.
+            payload: Vec::with_capacity(3 * ROOM),
         }
     }
 

@@ -192,10 +192,10 @@ impl Incoming {
                 Content::Noise => Pause::Begun,
                 Content::Key => Pause::No,
             },
-            payload: red.primary.to_vec(),
+            payload: red.primary,
         };
         let (sequence, timestamp) = (packet.sequence, packet.timestamp);
-        let received = self.sort(now, rtp.ssrc(), content, packet);
+        let received = self.sort(now, rtp.ssrc(), content, &packet);
         if received != Received::Nothing && matches!(content, Content::Sound(_)) {
             self.take_redundancy(now, sequence, timestamp, duration, &red);
         }
@@ -240,14 +240,14 @@ impl Incoming {
                 .filter(|codec| codec.clock_rate() == playout.clock_rate());
             let duration = codec.and_then(|codec| codec::duration(codec, again.payload));
             if let (Some(codec), Some(duration)) = (codec, duration) {
-                playout.restore(Packet {
+                playout.restore(&Packet {
                     sequence: again.sequence,
                     timestamp: again.timestamp,
                     marker: false,
                     payload_type,
                     duration,
                     pause: codec::pause(codec, again.payload),
-                    payload: again.payload.to_vec(),
+                    payload: again.payload,
                 });
             }
         };
@@ -270,7 +270,13 @@ impl Incoming {
 
     /// A source is heard at once when there was none before; another one takes its place after
     /// two packets in a row (RFC 3550 section 6.2.1 and appendix A.1).
-    fn sort(&mut self, now: Instant, ssrc: u32, content: Content, packet: Packet) -> Received {
+    fn sort(
+        &mut self,
+        now: Instant,
+        ssrc: u32,
+        content: Content,
+        packet: &Packet<&[u8]>,
+    ) -> Received {
         if self
             .source
             .as_ref()
@@ -279,7 +285,7 @@ impl Incoming {
             return self.take(now, content, packet);
         }
         if self.source.is_none() {
-            self.adopt(now, ssrc, content, &packet);
+            self.adopt(now, ssrc, content, packet.sequence);
             return self.take(now, content, packet);
         }
         let earlier = self.stranger.take().filter(|stranger| {
@@ -287,8 +293,9 @@ impl Incoming {
         });
         match earlier {
             Some(earlier) => {
-                self.adopt(earlier.arrival, ssrc, earlier.content, &earlier.packet);
-                let first = self.take(earlier.arrival, earlier.content, earlier.packet);
+                let first = earlier.packet.lent();
+                self.adopt(earlier.arrival, ssrc, earlier.content, first.sequence);
+                let first = self.take(earlier.arrival, earlier.content, &first);
                 match self.take(now, content, packet) {
                     Received::Key(key) => Received::Key(key),
                     _ => first,
@@ -299,7 +306,7 @@ impl Incoming {
                     ssrc,
                     arrival: now,
                     content,
-                    packet,
+                    packet: packet.with(packet.payload.to_vec()),
                 });
                 Received::Nothing
             }
@@ -307,7 +314,7 @@ impl Incoming {
     }
 
     /// Hears this source from now on.
-    fn adopt(&mut self, now: Instant, ssrc: u32, content: Content, first: &Packet) {
+    fn adopt(&mut self, now: Instant, ssrc: u32, content: Content, first: u16) {
         if let Some(before) = self.source.take() {
             self.lost_before += before.reception.lost();
             if let Some(playout) = before.playout {
@@ -318,16 +325,16 @@ impl Incoming {
         let clock_rate = content.clock_rate().unwrap_or(8_000);
         self.source = Some(Source {
             ssrc,
-            reception: Reception::new(clock_rate, now, first.sequence),
+            reception: Reception::new(clock_rate, now, first),
             playout: None,
             keys: KeyReceiver::default(),
             redundancy: self.redundancy.map(Receiver::new),
-            arrivals: Arrivals::new(first.sequence),
+            arrivals: Arrivals::new(first),
             lossy: None,
         });
     }
 
-    fn take(&mut self, now: Instant, content: Content, packet: Packet) -> Received {
+    fn take(&mut self, now: Instant, content: Content, packet: &Packet<&[u8]>) -> Received {
         let Some(source) = &mut self.source else {
             return Received::Nothing;
         };
@@ -348,7 +355,7 @@ impl Incoming {
                 }
                 let key = source
                     .keys
-                    .received(packet.marker, packet.timestamp, &packet.payload);
+                    .received(packet.marker, packet.timestamp, packet.payload);
                 return key.map_or(Received::Sound, Received::Key);
             }
         };

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use rtp_types::RtpPacketBuilder;
 
 use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings, libopus};
+use crate::pool::Pool;
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
 use crate::rtcp::SenderInfo;
 use crate::stream::congestion::MOST;
-use crate::stream::pauses::{Pauses, Sent, Verdict};
+use crate::stream::pauses::{COEFFICIENTS, Pauses, Sent, Verdict};
 use crate::telephone_event::KeySender;
 use crate::{FRAME_TIME, SAMPLE_RATE};
 
@@ -25,6 +26,9 @@ const DRED_FROM: f64 = 6.0;
 const DRED_CALM: u32 = 10;
 /// So much of it, in milliseconds: more costs too many bits.
 const DRED_SENT: u32 = 200;
+
+/// Buffers of packets that are kept: more are on their way only when the owner falls behind.
+const SPARE: usize = 8;
 
 /// Samples of a millisecond.
 const SAMPLES_PER_MS: usize = SAMPLE_RATE as usize / 1_000;
@@ -44,6 +48,8 @@ pub(super) struct Outgoing {
     pending: Vec<i16>,
     /// Room for the next payload.
     payload: Vec<u8>,
+    /// What packets are written to.
+    pool: Pool,
     last: Option<Instant>,
     /// The next packet begins a talk-spurt (RFC 3551 section 4.1).
     begins: bool,
@@ -95,6 +101,7 @@ impl Outgoing {
             ptime,
             pending: Vec::new(),
             payload: Vec::new(),
+            pool: Pool::new(SPARE),
             last: None,
             begins: true,
             packets: 0,
@@ -141,8 +148,8 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Takes captured samples and gives the packets that they fill.
-    pub(super) fn capture(&mut self, now: Instant, samples: &[i16]) -> Vec<Vec<u8>> {
+    /// Takes captured samples, of which [`packet`](Self::packet) makes packets.
+    pub(super) fn capture(&mut self, now: Instant, samples: &[i16]) {
         let paused = self
             .last
             .map(|last| now.saturating_duration_since(last))
@@ -155,9 +162,13 @@ impl Outgoing {
         self.begins |= paused.is_some();
         self.last = Some(now);
         self.pending.extend_from_slice(samples);
-        let mut packets = Vec::new();
+    }
+
+    /// The next packet that is filled. Pauses fill none.
+    pub(super) fn packet(&mut self) -> Option<Vec<u8>> {
         let samples = self.ptime.as_millis() as usize * SAMPLES_PER_MS;
-        while let Some(sound) = self.pending.get(..samples) {
+        loop {
+            let sound = self.pending.get(..samples)?;
             let verdict = self.pauses.hear(sound, self.ptime);
             // The encoder hears what is said under a key, too, and goes on after it; but not in a pause,
             // so that it stands where the peer's decoder does when it is over.
@@ -165,25 +176,33 @@ impl Outgoing {
             let encoded =
                 verdict == Verdict::Voice && self.encoder.encode(sound, &mut payload).is_ok();
             self.pending.drain(..samples);
-            packets.extend(match (self.key_packet(), verdict) {
+            let packet = match (self.key_packet(), verdict) {
                 (Some(packet), _) => Some(packet),
                 (None, Verdict::Voice) if encoded => self.sound_packet(&payload),
                 (
                     None,
                     Verdict::Noise {
                         payload_type,
-                        payload,
+                        noise,
                     },
                 ) => {
                     self.begins = true;
-                    self.packet(false, payload_type, &payload)
+                    noise.write(COEFFICIENTS, &mut payload);
+                    self.write(false, payload_type, self.timestamp, &payload)
                 }
                 (None, Verdict::Pause | Verdict::Voice) => None,
-            });
+            };
             self.payload = payload;
             self.timestamp = self.timestamp.wrapping_add(self.ticks(self.ptime));
+            if packet.is_some() {
+                return packet;
+            }
         }
-        packets
+    }
+
+    /// Takes a packet's buffer back.
+    pub(super) fn recycle(&mut self, packet: Vec<u8>) {
+        self.pool.give(packet);
     }
 
     /// Sound as a packet, unless it is a pause that the peer knows of.
@@ -200,7 +219,7 @@ impl Outgoing {
             Some(sender) => sender.wrap(primary, self.sequence, self.timestamp),
             None => (self.payload_type, primary),
         };
-        let packet = self.packet(marker, payload_type, payload);
+        let packet = self.write(marker, payload_type, self.timestamp, payload);
         let octets = payload.len();
         self.redundancy = redundancy;
         self.spend(octets);
@@ -208,15 +227,23 @@ impl Outgoing {
         packet
     }
 
-    fn packet(&mut self, marker: bool, payload_type: u8, payload: &[u8]) -> Option<Vec<u8>> {
-        let packet: Vec<u8> = RtpPacketBuilder::<&[u8], &[u8]>::new()
+    /// Writes a packet.
+    fn write(
+        &mut self,
+        marker: bool,
+        payload_type: u8,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> Option<Vec<u8>> {
+        let mut packet = self.pool.take();
+        RtpPacketBuilder::<&[u8], &[u8]>::new()
             .marker_bit(marker)
             .payload_type(payload_type)
             .sequence_number(self.sequence)
-            .timestamp(self.timestamp)
+            .timestamp(timestamp)
             .ssrc(self.ssrc)
             .payload(payload)
-            .write_vec()
+            .write_into_vec(&mut packet)
             .ok()?;
         self.sequence = self.sequence.wrapping_add(1);
         self.packets += 1;
@@ -278,19 +305,7 @@ impl Outgoing {
         let payload_type = self.telephone_event?;
         let ticks = self.ticks(self.ptime);
         let key = self.keys.step(self.timestamp, ticks, self.clock_rate)?;
-        let packet: Vec<u8> = RtpPacketBuilder::<&[u8], &[u8]>::new()
-            .marker_bit(key.marker)
-            .payload_type(payload_type)
-            .sequence_number(self.sequence)
-            .timestamp(key.timestamp)
-            .ssrc(self.ssrc)
-            .payload(key.payload.as_slice())
-            .write_vec()
-            .ok()?;
-        self.sequence = self.sequence.wrapping_add(1);
-        self.packets += 1;
-        self.octets += key.payload.len() as u64;
-        Some(packet)
+        self.write(key.marker, payload_type, key.timestamp, &key.payload)
     }
 
     /// From now on the peer takes keys under this payload type.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::codec::Codec;
-use crate::comfort_noise::VoiceActivity;
+use crate::comfort_noise::{Noise, VoiceActivity};
 
 /// Coefficients that we send: enough for the colour of a room.
-const COEFFICIENTS: usize = 6;
+pub(super) const COEFFICIENTS: usize = 6;
 /// A change of the noise by so much (dB) is told,
 const CHANGE: f32 = 3.0;
 /// not sooner than this after what was told before.
@@ -17,12 +17,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 const ALIVE: Duration = Duration::from_millis(400);
 
 /// What becomes of a packet's worth of sound.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Verdict {
     /// It is sent.
     Voice,
     /// A description of the noise is sent in its place.
-    Noise { payload_type: u8, payload: Vec<u8> },
+    Noise { payload_type: u8, noise: Noise },
     /// Nothing is sent.
     Pause,
 }
@@ -140,7 +140,7 @@ impl NoiseSender {
         self.told = Some((noise.decibels(), Duration::ZERO));
         Verdict::Noise {
             payload_type: self.payload_type,
-            payload: noise.write(COEFFICIENTS),
+            noise,
         }
     }
 }

@@ -430,7 +430,11 @@ impl Talking {
             // Encrypted or not at all.
             let payload = match &mut terms.keys {
                 None => Some(transmit.payload),
-                Some(keys) => keys.protect(classify(&transmit.payload), &transmit.payload),
+                Some(keys) => {
+                    let payload = keys.protect(classify(&transmit.payload), &transmit.payload);
+                    terms.stream.recycle(transmit.payload);
+                    payload
+                }
             };
             if let (Some(path), Some(payload)) = (way, payload) {
                 sockets.send_media(desk, now, path, payload);

@@ -16,8 +16,7 @@ const GLANCE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 /// The periods that are asked for. A device that calls back late again and again has a host too busy
 /// for a short one.
-const CAPTURE_PERIODS: [Duration; 4] = [
-    Duration::from_millis(5),
+const CAPTURE_PERIODS: [Duration; 3] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
     Duration::from_millis(40),
@@ -285,7 +284,7 @@ fn periods(kind: DeviceKind) -> &'static [Duration] {
 /// for us at first; what a speaker's does not get is missing.
 fn patience(kind: DeviceKind) -> u32 {
     match kind {
-        DeviceKind::Input => 8,
+        DeviceKind::Input => 4,
         DeviceKind::Output => 2,
     }
 }

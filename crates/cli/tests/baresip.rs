@@ -61,7 +61,7 @@ struct Baresip {
 
 impl Baresip {
     /// `encryption` is its word for it: `srtp` is SDES where the peer takes it, `srtp-mand` in any
-    /// case. It answers by itself, or calls `target`.
+    /// case, `dtls_srtp` DTLS-SRTP (by OpenSSL). It answers by itself, or calls `target`.
     fn start(place: &Place, encryption: &str, target: Option<&str>) -> Option<Self> {
         if !Path::new(MODULES).join("srtp.so").exists() {
             println!("skipped: there is no baresip here (apt install baresip-core)");
@@ -72,7 +72,14 @@ impl Baresip {
         std::fs::create_dir_all(&directory).expect("a directory");
         let port = free_port();
         let modules = [
-            "opus", "g711", "ausine", "aubridge", "sndfile", "srtp", "stdio",
+            "opus",
+            "g711",
+            "ausine",
+            "aubridge",
+            "sndfile",
+            "srtp",
+            "dtls_srtp",
+            "stdio",
         ];
         let modules: String = modules.map(|name| format!("module {name}.so\n")).concat();
         let config = format!(
@@ -177,8 +184,13 @@ fn expected(events: &[serde_json::Value]) -> Option<String> {
 }
 
 #[test]
-fn we_call_baresip_by_tls_with_keys_in_the_description() {
-    for (encryption, options) in [("srtp", ""), ("srtp-mand", "--srtp required")] {
+fn we_call_baresip_with_keys_in_the_description_and_by_dtls() {
+    for (encryption, options, kind) in [
+        ("srtp", "", "sdes"),
+        ("srtp-mand", "--srtp required", "sdes"),
+        ("dtls_srtp", "", "dtls-srtp"),
+        ("dtls_srtp", "--srtp required", "dtls-srtp"),
+    ] {
         let place = Place::new("baresip-callee");
         certify(&place);
         let Some(baresip) = Baresip::start(&place, encryption, None) else {
@@ -192,7 +204,7 @@ fn we_call_baresip_by_tls_with_keys_in_the_description() {
         let code = alice.wait(SOON);
         let events = alice.events();
         assert_eq!(code, 0, "{encryption}: {events:#?}");
-        assert_eq!(expected(&events).as_deref(), Some("sdes"), "{events:#?}");
+        assert_eq!(expected(&events).as_deref(), Some(kind), "{events:#?}");
         let (there, here) = (baresip.heard(), level(&place.path("alice.wav"), THEIRS));
         println!("to baresip ({encryption}): {there} s heard there, {here} s here");
         assert!(there > 2.0 && here > 2.0, "{there} {here}");
@@ -200,8 +212,12 @@ fn we_call_baresip_by_tls_with_keys_in_the_description() {
 }
 
 #[test]
-fn baresip_calls_us_by_tls_with_keys_in_the_description() {
-    for encryption in ["srtp", "srtp-mand"] {
+fn baresip_calls_us_with_keys_in_the_description_and_by_dtls() {
+    for (encryption, kind) in [
+        ("srtp", "sdes"),
+        ("srtp-mand", "sdes"),
+        ("dtls_srtp", "dtls-srtp"),
+    ] {
         let place = Place::new("baresip-caller");
         certify(&place);
         let mut bob = place.start(&format!(
@@ -224,7 +240,7 @@ fn baresip_calls_us_by_tls_with_keys_in_the_description() {
         let code = bob.wait(SOON);
         let events = bob.events();
         assert_eq!(code, 0, "{encryption}: {events:#?}");
-        assert_eq!(expected(&events).as_deref(), Some("sdes"), "{events:#?}");
+        assert_eq!(expected(&events).as_deref(), Some(kind), "{events:#?}");
         assert_eq!(first(&events, "ended")["by"], "remote", "{events:#?}");
         let (there, here) = (baresip.heard(), level(&place.path("bob.wav"), THEIRS));
         println!("from baresip ({encryption}): {there} s heard there, {here} s here");

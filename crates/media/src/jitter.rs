@@ -486,9 +486,12 @@ impl JitterBuffer {
         };
         if let Some(Timeline {
             playing: Some(playing),
+            late,
             ..
         }) = &mut self.timeline
         {
+            // What came too late before this is overtaken now: it begins no timeline any more.
+            late.clear();
             // What seemed to be a pause was one only as far as no packet is absent.
             if playing.pause == Pause::Possible {
                 let absent = packet

@@ -188,7 +188,7 @@ fn we_call_baresip_with_keys_in_the_description_and_by_dtls() {
     for (encryption, options, kind) in [
         ("srtp", "", "sdes"),
         ("srtp-mand", "--srtp required", "sdes"),
-        ("dtls_srtp", "", "dtls-srtp"),
+        // It takes no offer of RTP/AVP then.
         ("dtls_srtp", "--srtp required", "dtls-srtp"),
     ] {
         let place = Place::new("baresip-callee");

@@ -299,11 +299,9 @@ impl JitterBuffer {
                 _ => return self.late(now, packet, overtaken, waiting),
             }
         }
+        self.forget_late();
         if let Some(timeline) = &mut self.timeline {
             timeline.stale = 0;
-            for (_, packet) in timeline.late.drain(..) {
-                self.packets.recycle(packet.payload);
-            }
             if timestamp > timeline.newest {
                 timeline.newest = timestamp;
                 timeline.transit = transit;
@@ -335,6 +333,14 @@ impl JitterBuffer {
         self.packets.insert(timestamp, packet);
         self.bound();
         Inserted::Queued
+    }
+
+    /// Late packets are no sign of a longer path any more.
+    fn forget_late(&mut self) {
+        let late = self.timeline.iter_mut();
+        for (_, packet) in late.flat_map(|timeline| timeline.late.drain(..)) {
+            self.packets.recycle(packet.payload);
+        }
     }
 
     /// The packet of this timestamp is there, or was played.
@@ -484,14 +490,13 @@ impl JitterBuffer {
         let Some((timestamp, packet)) = self.packets.pop_first() else {
             return Step::Wait;
         };
+        // What came too late before this is overtaken now: it begins no timeline any more.
+        self.forget_late();
         if let Some(Timeline {
             playing: Some(playing),
-            late,
             ..
         }) = &mut self.timeline
         {
-            // What came too late before this is overtaken now: it begins no timeline any more.
-            late.clear();
             // What seemed to be a pause was one only as far as no packet is absent.
             if playing.pause == Pause::Possible {
                 let absent = packet

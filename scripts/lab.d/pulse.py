@@ -1,7 +1,7 @@
 """A call between two phones that use sound devices: PulseAudio null sinks.
 
-    tone 880 -> alice_microphone .monitor -> alice =call=> bob -> bob_speaker .monitor -> recording
-    tone 440 -> bob_microphone   .monitor -> bob   =call=> alice -> alice_speaker .monitor -> recording
+    tone 1150 -> alice_microphone .monitor -> alice =call=> bob -> bob_speaker .monitor -> recording
+    tone 700 -> bob_microphone    .monitor -> bob   =call=> alice -> alice_speaker .monitor -> recording
 
 Needs no root and touches no sound server of the user: everything lives in a
 directory of its own.
@@ -27,6 +27,8 @@ HEARD_ENOUGH = 10.0      # seconds of tone that must arrive
 LONGEST_GAP = 0.040
 RESOLUTION = 0.001       # of a measured gap
 CANNOT_RUN = 77
+# Far from the ring tone and the ring-back tone, which the speakers play before the call.
+ALICE_TONE, BOB_TONE = 1150, 700
 SINKS = ["alice_microphone", "alice_speaker", "bob_microphone", "bob_speaker"]
 
 
@@ -119,7 +121,7 @@ def judge(directory, exits):
     failures = []
     if exits != [0, 0]:
         failures.append(f"exit codes {exits}, expected 0 and 0")
-    for listener, speaker, hertz in (("bob", "bob_speaker", 880), ("alice", "alice_speaker", 440)):
+    for listener, speaker, hertz in (("bob", "bob_speaker", ALICE_TONE), ("alice", "alice_speaker", BOB_TONE)):
         heard = sound.listen(directory / f"{speaker}.wav", hertz)
         print(f"{listener} heard {hertz} Hz for {heard.total:.2f} s, longest gap {heard.longest_gap * 1000:.0f} ms")
         if heard.total < HEARD_ENOUGH:
@@ -141,8 +143,8 @@ def main():
         program = binary()
         check.serve()
         check.devices(program)
-        check.play(880, "alice_microphone")
-        check.play(440, "bob_microphone")
+        check.play(ALICE_TONE, "alice_microphone")
+        check.play(BOB_TONE, "bob_microphone")
         check.record("bob_speaker")
         check.record("alice_speaker")
         exits = check.call(program)

@@ -12,13 +12,15 @@ mod cookie;
 mod health;
 mod keeper;
 mod playback;
+#[cfg(target_os = "linux")]
+mod pulse;
 mod reserve;
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{BufferSize, Device, Host, SampleFormat, Stream, StreamConfig, SupportedStreamConfig};
+use cpal::{BufferSize, Device, Host, SampleFormat, StreamConfig, SupportedStreamConfig};
 
 use super::{AudioError, Bell, DeviceInfo, DeviceKind};
 use crate::SAMPLE_RATE;
@@ -189,6 +191,15 @@ fn find(hosts: &[Host], wanted: Option<&str>, kind: DeviceKind) -> Result<Device
     by_name.ok_or_else(|| format!("there is no sound device \"{wanted}\" for {what}"))
 }
 
+/// A stream that runs. Dropping it closes the device.
+enum Stream {
+    Cpal {
+        _stream: Arc<cpal::Stream>,
+    },
+    #[cfg(target_os = "linux")]
+    Pulse(pulse::Stream),
+}
+
 /// How a device is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Format {
@@ -230,10 +241,10 @@ fn formats(device: &Device, kind: DeviceKind, period: Duration) -> Result<Vec<Fo
     Ok(formats)
 }
 
-/// Starts a stream, on a thread of its own: PulseAudio lets a recording wait for its first sound,
-/// which takes two seconds on the monitor of an idle sink.
-fn play(stream: &Arc<Stream>, health: &Arc<Health>) -> Result<(), String> {
-    let (starting, health) = (Arc::clone(stream), Arc::clone(health));
+/// Starts a stream, on a thread of its own: a sound system may let it wait for its first sound.
+fn play(stream: cpal::Stream, health: &Arc<Health>) -> Result<Stream, String> {
+    let stream = Arc::new(stream);
+    let (starting, health) = (Arc::clone(&stream), Arc::clone(health));
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let started = starting.play().map_err(reason);
@@ -242,7 +253,8 @@ fn play(stream: &Arc<Stream>, health: &Arc<Health>) -> Result<(), String> {
         }
         let _ = tell.send(started);
     });
-    told.recv_timeout(STARTING).unwrap_or(Ok(()))
+    told.recv_timeout(STARTING).unwrap_or(Ok(()))?;
+    Ok(Stream::Cpal { _stream: stream })
 }
 
 fn preference(format: SampleFormat) -> Option<u8> {

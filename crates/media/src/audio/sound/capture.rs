@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cpal::traits::DeviceTrait;
-use cpal::{Data, Device, FromSample, I24, Sample, SampleFormat, SizedSample, Stream};
+use cpal::{Data, Device, FromSample, I24, Sample, SampleFormat, SizedSample};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::keeper::{Keeper, Kind};
@@ -177,12 +178,12 @@ impl Kind for Microphones {
     type Line = Line;
     const KIND: DeviceKind = DeviceKind::Input;
 
-    fn start(
+    fn open(
         &self,
         device: &Device,
         format: Format,
         health: &Arc<Health>,
-    ) -> Result<(Stream, Line), String> {
+    ) -> Result<(cpal::Stream, Line), String> {
         let rate = format.config.sample_rate;
         let (line, fill) = line(rate, format.config.channels, &self.bell, health)?;
         let stream = device
@@ -194,6 +195,20 @@ impl Kind for Microphones {
                 Some(OPENING),
             )
             .map_err(super::reason)?;
+        Ok((stream, line))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn start_on_pulse(
+        &self,
+        name: &str,
+        period: Duration,
+        health: &Arc<Health>,
+    ) -> Result<(super::pulse::Stream, Line), String> {
+        let (line, mut fill) = line(SAMPLE_RATE, 1, &self.bell, health)?;
+        let watched = Arc::clone(health);
+        let take = move |samples: &[f32]| fill.take(samples);
+        let stream = super::pulse::record(name, period, take, move || watched.lose())?;
         Ok((stream, line))
     }
 }

@@ -26,8 +26,8 @@ const BEGINNING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Health {
     clock: Clock,
-    /// Callbacks further apart than this mean that the buffer ran dry or over.
-    patience: Duration,
+    /// Callbacks further apart than so many nanoseconds mean that the buffer ran dry or over.
+    patience: AtomicU64,
     last_call: AtomicU64,
     late: AtomicU32,
     lost: AtomicBool,
@@ -42,7 +42,7 @@ impl Health {
     fn with_clock(patience: Duration, clock: Clock) -> Health {
         Health {
             clock,
-            patience,
+            patience: AtomicU64::new(patience.as_nanos() as u64),
             last_call: AtomicU64::new(0),
             late: AtomicU32::new(0),
             lost: AtomicBool::new(false),
@@ -58,13 +58,20 @@ impl Health {
         }
     }
 
+    /// The device's buffer lasts for so long from now on.
+    pub(super) fn set_patience(&self, patience: Duration) {
+        self.patience
+            .store(patience.as_nanos() as u64, Ordering::Relaxed);
+    }
+
     /// The device called back: so long after the time before, if there was one.
     pub(super) fn called(&self) -> Option<Duration> {
         let now = self.now();
         let last = self.last_call.swap(now, Ordering::Relaxed);
         let apart = Duration::from_nanos(now.saturating_sub(last));
         let begins = now < BEGINNING.as_nanos() as u64;
-        if last != 0 && !begins && apart > self.patience && apart < PAUSE {
+        let patience = Duration::from_nanos(self.patience.load(Ordering::Relaxed));
+        if last != 0 && !begins && apart > patience && apart < PAUSE {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
         (last != 0).then_some(apart)

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use cpal::{Device, Host, Stream};
+use cpal::{Device, Host};
 
-use super::{Format, Health, find, formats, full_id, hosts, name, play};
+use super::{Format, Health, Stream, find, formats, full_id, hosts, name, play};
 use crate::audio::{ChangeReason, DeviceChange, DeviceKind, OnChange};
 
 /// How often it is looked at whether the device still runs,
@@ -16,18 +16,18 @@ const GLANCE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 /// The periods that are asked for. A device that calls back late again and again has a host too busy
 /// for a short one.
-const CAPTURE_PERIODS: [Duration; 3] = [
-    Duration::from_millis(10),
-    Duration::from_millis(20),
-    Duration::from_millis(40),
-];
-const PLAYBACK_PERIODS: [Duration; 4] = [
+const SHORT_PERIODS: [Duration; 4] = [
     Duration::from_micros(2_500),
     Duration::from_millis(5),
     Duration::from_millis(10),
     Duration::from_millis(20),
 ];
-const LONGEST_PERIOD: Duration = Duration::from_millis(20);
+/// Where nothing but another opening gives another period, a microphone's is one that lasts.
+const LONG_PERIODS: [Duration; 3] = [
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+];
 /// So often late,
 const LATE: u32 = 4;
 /// within this time, is again and again.
@@ -40,12 +40,21 @@ pub(super) trait Kind: Send + 'static {
     const KIND: DeviceKind;
 
     /// Opens a device, without starting it.
-    fn start(
+    fn open(
         &self,
         device: &Device,
         format: Format,
         health: &Arc<Health>,
-    ) -> Result<(Stream, Self::Line), String>;
+    ) -> Result<(cpal::Stream, Self::Line), String>;
+
+    /// Opens and starts PulseAudio's device of this name.
+    #[cfg(target_os = "linux")]
+    fn start_on_pulse(
+        &self,
+        name: &str,
+        period: Duration,
+        health: &Arc<Health>,
+    ) -> Result<(super::pulse::Stream, Self::Line), String>;
 }
 
 /// The owner's end of the thread that holds the device. Dropping it closes the device.
@@ -116,8 +125,9 @@ struct Shift<K: Kind> {
 
 /// A device that runs.
 struct Open {
-    // Held for its callbacks: dropping it closes the device.
-    _stream: Arc<Stream>,
+    /// Held for its callbacks too: dropping it closes the device.
+    stream: Stream,
+    way: Way,
     health: Arc<Health>,
     id: String,
     /// It is the one that the user named.
@@ -200,22 +210,15 @@ impl<K: Kind> Shift<K> {
     /// Opens a device in place of what is open, and hands its line out. Says its id.
     fn take(&mut self, device: &Device) -> Result<String, String> {
         let shown = name(device).unwrap_or_default();
-        let periods = periods(K::KIND);
-        let period = periods.get(self.period).or(periods.last()).copied();
-        let period = period.unwrap_or(LONGEST_PERIOD);
         let mut reason = "it offers no format that is understood".to_owned();
-        for format in formats(device, K::KIND, period)? {
-            let health = Arc::new(Health::new(period * patience(K::KIND)));
-            let started = self.kind.start(device, format, &health);
-            let started = started.and_then(|(stream, line)| {
-                let stream = Arc::new(stream);
-                play(&stream, &health).map(|()| (stream, line))
-            });
-            match started {
+        for way in ways(device, K::KIND, self.period)? {
+            let health = Arc::new(Health::new(way.patience(K::KIND)));
+            match self.start(device, &way, &health) {
                 Ok((stream, line)) => {
                     let before = self.open.replace(Open {
-                        _stream: stream,
+                        stream,
                         health,
+                        way,
                         id: full_id(device).unwrap_or_default(),
                         wanted: self.is_wanted(device),
                     });
@@ -237,19 +240,46 @@ impl<K: Kind> Shift<K> {
         Err(format!("cannot open the {what} \"{shown}\": {reason}"))
     }
 
+    fn start(
+        &self,
+        device: &Device,
+        way: &Way,
+        health: &Arc<Health>,
+    ) -> Result<(Stream, K::Line), String> {
+        match way {
+            Way::Cpal { format, .. } => {
+                let (stream, line) = self.kind.open(device, *format, health)?;
+                Ok((play(stream, health)?, line))
+            }
+            #[cfg(target_os = "linux")]
+            Way::Pulse { name, period } => {
+                let (stream, line) = self.kind.start_on_pulse(name, *period, health)?;
+                Ok((Stream::Pulse(stream), line))
+            }
+        }
+    }
+
     /// A device that is late again and again gets a longer period.
     fn watch_lateness(&mut self) {
-        let Some(open) = &self.open else { return };
+        let Some(open) = &mut self.open else { return };
         let (late, since) = &mut self.late;
         if since.elapsed() > LATE_WITHIN {
             (*late, *since) = (0, Instant::now());
         }
         *late += open.health.take_late();
-        if *late < LATE || self.period + 1 >= periods(K::KIND).len() {
+        if *late < LATE || !open.way.has_longer(K::KIND, self.period) {
             return;
         }
         self.period += 1;
+        self.late = (0, Instant::now());
         tracing::debug!(device = open.id, period = self.period, "a longer period");
+        #[cfg(target_os = "linux")]
+        if let (Stream::Pulse(stream), Way::Pulse { period, .. }) = (&open.stream, &mut open.way) {
+            *period = nth(&SHORT_PERIODS, self.period);
+            stream.set_period(*period);
+            open.health.set_patience(open.way.patience(K::KIND));
+            return;
+        }
         let id = open.id.clone();
         let device = self.best().ok();
         if let Some(device) = device.filter(|device| full_id(device) == Some(id)) {
@@ -267,24 +297,83 @@ impl<K: Kind> Shift<K> {
     }
 }
 
+/// How a device is opened.
+enum Way {
+    Cpal {
+        format: Format,
+        period: Duration,
+    },
+    /// By the name that the server knows it by.
+    #[cfg(target_os = "linux")]
+    Pulse {
+        name: String,
+        period: Duration,
+    },
+}
+
+impl Way {
+    fn periods(&self, kind: DeviceKind) -> &'static [Duration] {
+        match self {
+            Way::Cpal { .. } => cpal_periods(kind),
+            #[cfg(target_os = "linux")]
+            Way::Pulse { .. } => &SHORT_PERIODS,
+        }
+    }
+
+    fn has_longer(&self, kind: DeviceKind, period: usize) -> bool {
+        period + 1 < self.periods(kind).len()
+    }
+
+    /// How long the device's buffer lasts. What a microphone's server cannot deliver in time waits
+    /// for us at first; what a speaker's does not get is missing.
+    fn patience(&self, kind: DeviceKind) -> Duration {
+        match (self, kind) {
+            (Way::Cpal { period, .. }, DeviceKind::Input) => *period * 4,
+            (Way::Cpal { period, .. }, DeviceKind::Output) => *period * 2,
+            #[cfg(target_os = "linux")]
+            (Way::Pulse { period, .. }, DeviceKind::Input) => *period * 4,
+            #[cfg(target_os = "linux")]
+            (Way::Pulse { period, .. }, DeviceKind::Output) => {
+                *period * (super::pulse::SPEAKER_PERIODS - 1)
+            }
+        }
+    }
+}
+
+/// The ways to try, the best one first.
+fn ways(device: &Device, kind: DeviceKind, period: usize) -> Result<Vec<Way>, String> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = pulse_name(device) {
+        let period = nth(&SHORT_PERIODS, period);
+        return Ok(vec![Way::Pulse { name, period }]);
+    }
+    let period = nth(cpal_periods(kind), period);
+    let formats = formats(device, kind, period)?.into_iter();
+    Ok(formats.map(|format| Way::Cpal { format, period }).collect())
+}
+
+/// What a PulseAudio server calls this device, if it is one of its own.
+#[cfg(target_os = "linux")]
+fn pulse_name(device: &Device) -> Option<String> {
+    let id = full_id(device)?;
+    Some(id.strip_prefix("pulseaudio:")?.to_owned())
+}
+
+fn cpal_periods(kind: DeviceKind) -> &'static [Duration] {
+    match kind {
+        DeviceKind::Input => &LONG_PERIODS,
+        DeviceKind::Output => &SHORT_PERIODS,
+    }
+}
+
+/// The period of this number, or the longest one.
+fn nth(periods: &[Duration], number: usize) -> Duration {
+    let period = periods.get(number).or(periods.last());
+    period.copied().unwrap_or_default()
+}
+
 /// Closes a device without waiting for it: cpal waits for a server's word about a stream that the
 /// server may not have any more.
 fn close(open: Open) {
     std::thread::spawn(move || drop(open));
-}
-
-fn periods(kind: DeviceKind) -> &'static [Duration] {
-    match kind {
-        DeviceKind::Input => &CAPTURE_PERIODS,
-        DeviceKind::Output => &PLAYBACK_PERIODS,
-    }
-}
-
-/// How many periods a device's buffer lasts. What a microphone's server cannot deliver in time waits
-/// for us at first; what a speaker's does not get is missing.
-fn patience(kind: DeviceKind) -> u32 {
-    match kind {
-        DeviceKind::Input => 4,
-        DeviceKind::Output => 2,
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cpal::traits::DeviceTrait;
-use cpal::{Data, Device, FromSample, I24, SampleFormat, SizedSample, Stream};
+use cpal::{Data, Device, FromSample, I24, SampleFormat, SizedSample};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::keeper::{Keeper, Kind};
@@ -210,12 +210,12 @@ impl Kind for Speakers {
     type Line = Line;
     const KIND: DeviceKind = DeviceKind::Output;
 
-    fn start(
+    fn open(
         &self,
         device: &Device,
         format: Format,
         health: &Arc<Health>,
-    ) -> Result<(Stream, Line), String> {
+    ) -> Result<(cpal::Stream, Line), String> {
         let rate = format.config.sample_rate;
         let (line, drain) = line(rate, format.config.channels, &self.bell, health)?;
         let stream = device
@@ -227,6 +227,20 @@ impl Kind for Speakers {
                 Some(OPENING),
             )
             .map_err(super::reason)?;
+        Ok((stream, line))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn start_on_pulse(
+        &self,
+        name: &str,
+        period: Duration,
+        health: &Arc<Health>,
+    ) -> Result<(super::pulse::Stream, Line), String> {
+        let (line, mut drain) = line(SAMPLE_RATE, 1, &self.bell, health)?;
+        let watched = Arc::clone(health);
+        let fill = move |samples: &mut [f32]| drain.play(samples);
+        let stream = super::pulse::play(name, period, fill, move || watched.lose())?;
         Ok((stream, line))
     }
 }

@@ -11,6 +11,7 @@ mod capture;
 mod cookie;
 mod health;
 mod keeper;
+mod ladder;
 mod playback;
 #[cfg(target_os = "linux")]
 mod pulse;

@@ -202,13 +202,13 @@ impl Kind for Microphones {
     fn start_on_pulse(
         &self,
         name: &str,
-        period: Duration,
+        _buffer: Duration,
         health: &Arc<Health>,
     ) -> Result<(super::pulse::Stream, Line), String> {
         let (line, mut fill) = line(SAMPLE_RATE, 1, &self.bell, health)?;
         let watched = Arc::clone(health);
         let take = move |samples: &[f32]| fill.take(samples);
-        let stream = super::pulse::record(name, period, take, move || watched.lose())?;
+        let stream = super::pulse::record(name, take, move || watched.lose())?;
         Ok((stream, line))
     }
 }

@@ -26,25 +26,26 @@ const BEGINNING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Health {
     clock: Clock,
-    /// Callbacks further apart than so many nanoseconds mean that the buffer ran dry or over.
-    patience: AtomicU64,
+    /// Buffers of this length run dry or over with callbacks that are further apart,
+    buffers: Vec<Duration>,
+    /// which so many were.
+    late: Vec<AtomicU32>,
     last_call: AtomicU64,
-    late: AtomicU32,
     lost: AtomicBool,
 }
 
 impl Health {
-    /// Of a device whose buffer lasts for so long.
-    pub(super) fn new(patience: Duration) -> Health {
-        Health::with_clock(patience, Clock::Real(Instant::now()))
+    /// Of a device whose buffer lasts for one of these times.
+    pub(super) fn new(buffers: Vec<Duration>) -> Health {
+        Health::with_clock(buffers, Clock::Real(Instant::now()))
     }
 
-    fn with_clock(patience: Duration, clock: Clock) -> Health {
+    fn with_clock(buffers: Vec<Duration>, clock: Clock) -> Health {
         Health {
             clock,
-            patience: AtomicU64::new(patience.as_nanos() as u64),
+            late: buffers.iter().map(|_| AtomicU32::new(0)).collect(),
+            buffers,
             last_call: AtomicU64::new(0),
-            late: AtomicU32::new(0),
             lost: AtomicBool::new(false),
         }
     }
@@ -58,28 +59,24 @@ impl Health {
         }
     }
 
-    /// The device's buffer lasts for so long from now on.
-    pub(super) fn set_patience(&self, patience: Duration) {
-        self.patience
-            .store(patience.as_nanos() as u64, Ordering::Relaxed);
-    }
-
     /// The device called back: so long after the time before, if there was one.
     pub(super) fn called(&self) -> Option<Duration> {
         let now = self.now();
         let last = self.last_call.swap(now, Ordering::Relaxed);
         let apart = Duration::from_nanos(now.saturating_sub(last));
         let begins = now < BEGINNING.as_nanos() as u64;
-        let patience = Duration::from_nanos(self.patience.load(Ordering::Relaxed));
-        if last != 0 && !begins && apart > patience && apart < PAUSE {
-            self.late.fetch_add(1, Ordering::Relaxed);
+        if last != 0 && !begins && apart < PAUSE {
+            for (buffer, late) in self.buffers.iter().zip(&self.late) {
+                late.fetch_add(u32::from(apart > *buffer), Ordering::Relaxed);
+            }
         }
         (last != 0).then_some(apart)
     }
 
-    /// How often it called back too late since this was asked last.
-    pub(super) fn take_late(&self) -> u32 {
-        self.late.swap(0, Ordering::Relaxed)
+    /// How often it called back too late for each of the buffers since this was asked last.
+    pub(super) fn take_late(&self) -> Vec<u32> {
+        let late = self.late.iter();
+        late.map(|late| late.swap(0, Ordering::Relaxed)).collect()
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -110,8 +107,8 @@ impl Health {
 #[cfg(test)]
 impl Health {
     /// One whose clock stands until it is set.
-    pub(super) fn in_virtual_time(patience: Duration) -> Health {
-        Health::with_clock(patience, Clock::Virtual(AtomicU64::new(0)))
+    pub(super) fn in_virtual_time() -> Health {
+        Health::with_clock(Vec::new(), Clock::Virtual(AtomicU64::new(0)))
     }
 
     pub(super) fn set_time(&self, time: Duration) {
@@ -128,11 +125,15 @@ mod tests {
     #[test]
     fn late_calls_are_counted_and_pauses_are_not() {
         let ms = Duration::from_millis;
-        let health = Health::in_virtual_time(ms(10));
+        let clock = Clock::Virtual(AtomicU64::new(0));
+        let health = Health::with_clock(vec![ms(10), ms(12)], clock);
         for at in [1, 6, 21, 995, 1_001, 1_012, 1_017, 2_000, 2_005, 2_020] {
             health.set_time(ms(at));
             health.called();
         }
-        assert_eq!((health.take_late(), health.take_late()), (2, 0));
+        assert_eq!(
+            (health.take_late(), health.take_late()),
+            (vec![2, 1], vec![0, 0])
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use cpal::{Device, Host};
 
+use super::ladder::Ladder;
 use super::{Format, Health, Stream, find, formats, full_id, hosts, name, play};
 use crate::audio::{ChangeReason, DeviceChange, DeviceKind, OnChange};
 
@@ -14,24 +15,30 @@ use crate::audio::{ChangeReason, DeviceChange, DeviceKind, OnChange};
 const GLANCE: Duration = Duration::from_millis(200);
 /// and which devices there are.
 const LOOK: Duration = Duration::from_secs(1);
-/// The periods that are asked for. A device that calls back late again and again has a host too busy
-/// for a short one.
-const SHORT_PERIODS: [Duration; 4] = [
+/// The periods that are asked for where a device keeps a few of them. One that calls back late again
+/// and again has a host too busy for a short one. A microphone's is one that lasts: it is heard when
+/// the device is opened anew for another.
+const CAPTURE_PERIODS: [Duration; 3] = [
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+];
+const PLAYBACK_PERIODS: [Duration; 4] = [
     Duration::from_micros(2_500),
     Duration::from_millis(5),
     Duration::from_millis(10),
     Duration::from_millis(20),
 ];
-/// Where nothing but another opening gives another period, a microphone's is one that lasts.
-const LONG_PERIODS: [Duration; 3] = [
-    Duration::from_millis(10),
-    Duration::from_millis(20),
-    Duration::from_millis(40),
-];
-/// So often late,
-const LATE: u32 = 4;
-/// within this time, is again and again.
-const LATE_WITHIN: Duration = Duration::from_secs(10);
+/// How many periods a device's buffer lasts. What a microphone's system cannot deliver in time waits
+/// for us at first; what a speaker's does not get is missing.
+const CAPTURE_PATIENCE: u32 = 4;
+const PLAYBACK_PATIENCE: u32 = 2;
+/// How much sound PulseAudio keeps for a speaker (milliseconds): it changes that without a break.
+#[cfg(target_os = "linux")]
+const PULSE_BUFFERS: [u64; 8] = [6, 8, 10, 13, 17, 22, 30, 40];
+/// The step that it begins with.
+#[cfg(target_os = "linux")]
+const PULSE_FIRST: usize = 1;
 
 /// What microphones and speakers differ in.
 pub(super) trait Kind: Send + 'static {
@@ -47,12 +54,12 @@ pub(super) trait Kind: Send + 'static {
         health: &Arc<Health>,
     ) -> Result<(cpal::Stream, Self::Line), String>;
 
-    /// Opens and starts PulseAudio's device of this name.
+    /// Opens and starts PulseAudio's device of this name; a speaker's server holds so much sound.
     #[cfg(target_os = "linux")]
     fn start_on_pulse(
         &self,
         name: &str,
-        period: Duration,
+        buffer: Duration,
         health: &Arc<Health>,
     ) -> Result<(super::pulse::Stream, Self::Line), String>;
 }
@@ -80,8 +87,8 @@ impl<L: Send + 'static> Keeper<L> {
                 wanted,
                 hosts: hosts(),
                 open: None,
-                period: 0,
-                late: (0, Instant::now()),
+                ladder: None,
+                began: Instant::now(),
                 looked: Instant::now(),
                 lines: give,
                 on_change,
@@ -114,10 +121,10 @@ struct Shift<K: Kind> {
     wanted: Option<String>,
     hosts: Vec<Host>,
     open: Option<Open>,
-    /// The index of the period that is asked for.
-    period: usize,
-    /// Late calls, and since when they are counted.
-    late: (u32, Instant),
+    /// How long the open device's buffer is.
+    ladder: Option<Ladder>,
+    /// When the ladder's clock was zero.
+    began: Instant,
     looked: Instant,
     lines: Sender<K::Line>,
     on_change: OnChange,
@@ -210,29 +217,30 @@ impl<K: Kind> Shift<K> {
     /// Opens a device in place of what is open, and hands its line out. Says its id.
     fn take(&mut self, device: &Device) -> Result<String, String> {
         let shown = name(device).unwrap_or_default();
-        let mut reason = "it offers no format that is understood".to_owned();
-        for way in ways(device, K::KIND, self.period)? {
-            let health = Arc::new(Health::new(way.patience(K::KIND)));
-            match self.start(device, &way, &health) {
-                Ok((stream, line)) => {
-                    let before = self.open.replace(Open {
-                        stream,
-                        health,
-                        way,
-                        id: full_id(device).unwrap_or_default(),
-                        wanted: self.is_wanted(device),
-                    });
-                    if let Some(before) = before {
-                        close(before);
-                    }
-                    self.late = (0, Instant::now());
-                    // Without an owner the thread ends soon.
-                    let _ = self.lines.send(line);
-                    return Ok(super::id(device).unwrap_or(shown));
+        let way = Way::of(device);
+        let buffers = way.buffers(K::KIND);
+        let before = self.ladder.as_ref().map(Ladder::step);
+        let ladder = Ladder::new(buffers.len(), before.unwrap_or(way.first_step()));
+        let health = Arc::new(Health::new(buffers));
+        let reason = match self.start(device, &way, ladder.step(), &health) {
+            Ok((stream, line)) => {
+                let before = self.open.replace(Open {
+                    stream,
+                    health,
+                    way,
+                    id: full_id(device).unwrap_or_default(),
+                    wanted: self.is_wanted(device),
+                });
+                if let Some(before) = before {
+                    close(before);
                 }
-                Err(error) => reason = error,
+                self.ladder = Some(ladder);
+                // Without an owner the thread ends soon.
+                let _ = self.lines.send(line);
+                return Ok(super::id(device).unwrap_or(shown));
             }
-        }
+            Err(reason) => reason,
+        };
         let what = match K::KIND {
             DeviceKind::Input => "microphone",
             DeviceKind::Output => "speaker",
@@ -244,42 +252,58 @@ impl<K: Kind> Shift<K> {
         &self,
         device: &Device,
         way: &Way,
+        step: usize,
         health: &Arc<Health>,
     ) -> Result<(Stream, K::Line), String> {
         match way {
-            Way::Cpal { format, .. } => {
-                let (stream, line) = self.kind.open(device, *format, health)?;
-                Ok((play(stream, health)?, line))
-            }
+            Way::Cpal => self.start_by_cpal(device, nth(periods(K::KIND), step), health),
             #[cfg(target_os = "linux")]
-            Way::Pulse { name, period } => {
-                let (stream, line) = self.kind.start_on_pulse(name, *period, health)?;
+            Way::Pulse(name) => {
+                let buffer = nth(&way.buffers(K::KIND), step);
+                let (stream, line) = self.kind.start_on_pulse(name, buffer, health)?;
                 Ok((Stream::Pulse(stream), line))
             }
         }
     }
 
-    /// A device that is late again and again gets a longer period.
+    fn start_by_cpal(
+        &self,
+        device: &Device,
+        period: Duration,
+        health: &Arc<Health>,
+    ) -> Result<(Stream, K::Line), String> {
+        let mut reason = "it offers no format that is understood".to_owned();
+        for format in formats(device, K::KIND, period)? {
+            let opened = self.kind.open(device, format, health);
+            match opened.and_then(|(stream, line)| Ok((play(stream, health)?, line))) {
+                Ok(started) => return Ok(started),
+                Err(error) => reason = error,
+            }
+        }
+        Err(reason)
+    }
+
+    /// A device that is late again and again gets a longer buffer.
     fn watch_lateness(&mut self) {
-        let Some(open) = &mut self.open else { return };
-        let (late, since) = &mut self.late;
-        if since.elapsed() > LATE_WITHIN {
-            (*late, *since) = (0, Instant::now());
-        }
-        *late += open.health.take_late();
-        if *late < LATE || !open.way.has_longer(K::KIND, self.period) {
+        let (Some(open), Some(ladder)) = (&self.open, &mut self.ladder) else {
             return;
-        }
-        self.period += 1;
-        self.late = (0, Instant::now());
-        tracing::debug!(device = open.id, period = self.period, "a longer period");
+        };
+        let before = ladder.step();
+        let late = open.health.take_late();
+        let Some(step) = ladder.watch(self.began.elapsed(), &late) else {
+            return;
+        };
         #[cfg(target_os = "linux")]
-        if let (Stream::Pulse(stream), Way::Pulse { period, .. }) = (&open.stream, &mut open.way) {
-            *period = nth(&SHORT_PERIODS, self.period);
-            stream.set_period(*period);
-            open.health.set_patience(open.way.patience(K::KIND));
+        if let Stream::Pulse(stream) = &open.stream {
+            let buffer = nth(&open.way.buffers(K::KIND), step);
+            tracing::debug!(device = open.id, ?buffer, "another buffer");
+            return stream.set_buffer(buffer);
+        }
+        // To be opened anew is heard: that is no gain for less delay.
+        if step < before {
             return;
         }
+        tracing::debug!(device = open.id, step, "a longer period");
         let id = open.id.clone();
         let device = self.best().ok();
         if let Some(device) = device.filter(|device| full_id(device) == Some(id)) {
@@ -297,59 +321,49 @@ impl<K: Kind> Shift<K> {
     }
 }
 
-/// How a device is opened.
+/// By what a device is opened.
 enum Way {
-    Cpal {
-        format: Format,
-        period: Duration,
-    },
-    /// By the name that the server knows it by.
+    Cpal,
+    /// The name that the server knows it by.
     #[cfg(target_os = "linux")]
-    Pulse {
-        name: String,
-        period: Duration,
-    },
+    Pulse(String),
 }
 
 impl Way {
-    fn periods(&self, kind: DeviceKind) -> &'static [Duration] {
-        match self {
-            Way::Cpal { .. } => cpal_periods(kind),
-            #[cfg(target_os = "linux")]
-            Way::Pulse { .. } => &SHORT_PERIODS,
+    fn of(device: &Device) -> Way {
+        #[cfg(target_os = "linux")]
+        if let Some(name) = pulse_name(device) {
+            return Way::Pulse(name);
         }
+        Way::Cpal
     }
 
-    fn has_longer(&self, kind: DeviceKind, period: usize) -> bool {
-        period + 1 < self.periods(kind).len()
-    }
-
-    /// How long the device's buffer lasts. What a microphone's server cannot deliver in time waits
-    /// for us at first; what a speaker's does not get is missing.
-    fn patience(&self, kind: DeviceKind) -> Duration {
+    /// How long the device's buffer may last, a longer one with each step. (PulseAudio's for a
+    /// microphone always has room.)
+    fn buffers(&self, kind: DeviceKind) -> Vec<Duration> {
+        let patience = match kind {
+            DeviceKind::Input => CAPTURE_PATIENCE,
+            DeviceKind::Output => PLAYBACK_PATIENCE,
+        };
         match (self, kind) {
-            (Way::Cpal { period, .. }, DeviceKind::Input) => *period * 4,
-            (Way::Cpal { period, .. }, DeviceKind::Output) => *period * 2,
+            (Way::Cpal, _) => periods(kind)
+                .iter()
+                .map(|period| *period * patience)
+                .collect(),
             #[cfg(target_os = "linux")]
-            (Way::Pulse { period, .. }, DeviceKind::Input) => *period * 4,
+            (Way::Pulse(_), DeviceKind::Input) => Vec::new(),
             #[cfg(target_os = "linux")]
-            (Way::Pulse { period, .. }, DeviceKind::Output) => {
-                *period * (super::pulse::SPEAKER_PERIODS - 1)
-            }
+            (Way::Pulse(_), DeviceKind::Output) => PULSE_BUFFERS.map(Duration::from_millis).into(),
         }
     }
-}
 
-/// The ways to try, the best one first.
-fn ways(device: &Device, kind: DeviceKind, period: usize) -> Result<Vec<Way>, String> {
-    #[cfg(target_os = "linux")]
-    if let Some(name) = pulse_name(device) {
-        let period = nth(&SHORT_PERIODS, period);
-        return Ok(vec![Way::Pulse { name, period }]);
+    fn first_step(&self) -> usize {
+        match self {
+            Way::Cpal => 0,
+            #[cfg(target_os = "linux")]
+            Way::Pulse(_) => PULSE_FIRST,
+        }
     }
-    let period = nth(cpal_periods(kind), period);
-    let formats = formats(device, kind, period)?.into_iter();
-    Ok(formats.map(|format| Way::Cpal { format, period }).collect())
 }
 
 /// What a PulseAudio server calls this device, if it is one of its own.
@@ -359,17 +373,17 @@ fn pulse_name(device: &Device) -> Option<String> {
     Some(id.strip_prefix("pulseaudio:")?.to_owned())
 }
 
-fn cpal_periods(kind: DeviceKind) -> &'static [Duration] {
+fn periods(kind: DeviceKind) -> &'static [Duration] {
     match kind {
-        DeviceKind::Input => &LONG_PERIODS,
-        DeviceKind::Output => &SHORT_PERIODS,
+        DeviceKind::Input => &CAPTURE_PERIODS,
+        DeviceKind::Output => &PLAYBACK_PERIODS,
     }
 }
 
-/// The period of this number, or the longest one.
-fn nth(periods: &[Duration], number: usize) -> Duration {
-    let period = periods.get(number).or(periods.last());
-    period.copied().unwrap_or_default()
+/// The time of this number, or the longest one.
+fn nth(times: &[Duration], number: usize) -> Duration {
+    let time = times.get(number).or(times.last());
+    time.copied().unwrap_or_default()
 }
 
 /// Closes a device without waiting for it: cpal waits for a server's word about a stream that the

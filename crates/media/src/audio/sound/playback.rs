@@ -234,13 +234,13 @@ impl Kind for Speakers {
     fn start_on_pulse(
         &self,
         name: &str,
-        period: Duration,
+        buffer: Duration,
         health: &Arc<Health>,
     ) -> Result<(super::pulse::Stream, Line), String> {
         let (line, mut drain) = line(SAMPLE_RATE, 1, &self.bell, health)?;
         let watched = Arc::clone(health);
         let fill = move |samples: &mut [f32]| drain.play(samples);
-        let stream = super::pulse::play(name, period, fill, move || watched.lose())?;
+        let stream = super::pulse::play(name, buffer, fill, move || watched.lose())?;
         Ok((stream, line))
     }
 }

@@ -23,8 +23,8 @@ use pulseaudio::protocol::{
     CreateRecordStreamReply, DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, MAX_MEMBLOCKQ_LENGTH,
     MAX_VERSION, MIN_VERSION, PlaybackStreamParams, Prop, Props, ProtocolError, RecordStreamParams,
     SampleFormat, SampleSpec, SetClientNameReply, SetPlaybackStreamBufferAttrParams,
-    SetRecordStreamBufferAttrParams, encode_descriptor, read_command_message, read_descriptor,
-    read_reply_message, write_command_message,
+    encode_descriptor, read_command_message, read_descriptor, read_reply_message,
+    write_command_message,
 };
 
 use super::OPENING;
@@ -37,9 +37,8 @@ const COMMANDS: u32 = u32::MAX;
 /// The longest message that is read: what a server can hold of a stream.
 const LONGEST: u32 = MAX_MEMBLOCKQ_LENGTH as u32;
 const SAMPLE: usize = size_of::<f32>();
-/// A speaker's sound waits for so many periods at the server: one in the sink's own buffer; one that
-/// the sink takes next, and two in which we answer the request for more.
-pub(super) const SPEAKER_PERIODS: u32 = 4;
+/// How much sound a microphone's server hands over at a time, and how much a speaker's asks for.
+const PERIOD: Duration = Duration::from_millis(2);
 
 /// A stream that runs until this is dropped.
 #[derive(Debug)]
@@ -51,16 +50,25 @@ pub(super) struct Stream {
 /// What the owner tells the stream's thread.
 #[derive(Debug)]
 struct Shared {
-    /// In samples.
-    period: AtomicU32,
+    /// How much sound a speaker's server is to hold, in samples.
+    buffer: AtomicU32,
     closing: AtomicBool,
 }
 
+impl Shared {
+    fn new(buffer: u32) -> Arc<Shared> {
+        Arc::new(Shared {
+            buffer: AtomicU32::new(buffer),
+            closing: AtomicBool::new(false),
+        })
+    }
+}
+
 impl Stream {
-    /// From now on the pieces are to be of about this length. Nothing is lost by that.
-    pub(super) fn set_period(&self, period: Duration) {
-        let period = samples_in(period);
-        self.shared.period.store(period, Ordering::Relaxed);
+    /// From now on a speaker's server is to hold so much sound. Nothing is lost by that.
+    pub(super) fn set_buffer(&self, buffer: Duration) {
+        let buffer = samples_in(buffer);
+        self.shared.buffer.store(buffer, Ordering::Relaxed);
     }
 }
 
@@ -72,52 +80,45 @@ impl Drop for Stream {
     }
 }
 
-/// Records mono sound at [`SAMPLE_RATE`] from the source of this name, in pieces of about this
-/// length. Calls `take` for each, and `lost` when the stream has ended.
+/// Records mono sound at [`SAMPLE_RATE`] from the source of this name. Calls `take` for each piece,
+/// and `lost` when the stream has ended.
 pub(super) fn record(
     source: &str,
-    period: Duration,
     take: impl FnMut(&[f32]) + Send + 'static,
     lost: impl FnOnce() + Send + 'static,
 ) -> Result<Stream, String> {
-    Connection::open()?.record(source, period, take, lost)
+    Connection::open()?.record(source, take, lost)
 }
 
-/// Plays mono sound at [`SAMPLE_RATE`] to the sink of this name, in pieces of about this length.
-/// Calls `fill` for each, and `lost` when the stream has ended.
+/// Plays mono sound at [`SAMPLE_RATE`] to the sink of this name, whose server holds so much of it.
+/// Calls `fill` for each piece, and `lost` when the stream has ended.
 pub(super) fn play(
     sink: &str,
-    period: Duration,
+    buffer: Duration,
     fill: impl FnMut(&mut [f32]) + Send + 'static,
     lost: impl FnOnce() + Send + 'static,
 ) -> Result<Stream, String> {
-    Connection::open()?.play(sink, period, fill, lost)
+    Connection::open()?.play(sink, buffer, fill, lost)
 }
 
 /// A microphone's buffer: as long as the server likes, so that it never throws sound away.
-fn microphone_buffer(period: u32) -> BufferAttr {
+fn microphone_buffer() -> BufferAttr {
     BufferAttr {
-        fragment_size: period * SAMPLE as u32,
+        fragment_size: samples_in(PERIOD) * SAMPLE as u32,
         ..BufferAttr::default()
     }
 }
 
-fn speaker_buffer(period: u32) -> BufferAttr {
-    let period = period * SAMPLE as u32;
+/// A speaker's buffer of so many samples. When the sink has taken a period the rest of the buffer is
+/// the time in which we have to answer.
+fn speaker_buffer(samples: u32) -> BufferAttr {
     BufferAttr {
-        target_length: SPEAKER_PERIODS * period,
-        minimum_request_length: period,
+        target_length: samples * SAMPLE as u32,
+        minimum_request_length: samples_in(PERIOD) * SAMPLE as u32,
         // What comes too late is left out: with any other value the server would wait for it, and
         // all that follows would be late from then on.
         pre_buffering: 0,
         ..BufferAttr::default()
-    }
-}
-
-fn flags() -> StreamFlags {
-    StreamFlags {
-        adjust_latency: true,
-        ..StreamFlags::default()
     }
 }
 
@@ -199,7 +200,6 @@ impl Connection {
     fn record(
         mut self,
         source: &str,
-        period: Duration,
         mut take: impl FnMut(&[f32]) + Send + 'static,
         lost: impl FnOnce() + Send + 'static,
     ) -> Result<Stream, String> {
@@ -207,22 +207,17 @@ impl Connection {
             sample_spec: format(),
             channel_map: ChannelMap::mono(),
             source_name: Some(c_string(source)?),
-            buffer_attr: microphone_buffer(samples_in(period)),
-            flags: flags(),
+            buffer_attr: microphone_buffer(),
+            flags: StreamFlags {
+                adjust_latency: true,
+                ..StreamFlags::default()
+            },
             ..RecordStreamParams::default()
         };
         let created: CreateRecordStreamReply = self.ask(Command::CreateRecordStream(params))?;
-        let index = created.channel;
-        let adjust = move |period| {
-            Command::SetRecordStreamBufferAttr(SetRecordStreamBufferAttrParams {
-                index,
-                buffer_attr: microphone_buffer(period),
-                adjust_latency: true,
-                early_requests: false,
-            })
-        };
         let mut samples = Vec::new();
-        self.serve(period, adjust, lost, move |connection, event| {
+        let shared = Shared::new(0);
+        self.serve(shared, lost, move |connection, event| {
             if event == Event::Piece(created.channel) {
                 let (whole, _) = connection.payload().as_chunks::<SAMPLE>();
                 samples.clear();
@@ -236,7 +231,7 @@ impl Connection {
     fn play(
         mut self,
         sink: &str,
-        period: Duration,
+        buffer: Duration,
         mut fill: impl FnMut(&mut [f32]) + Send + 'static,
         lost: impl FnOnce() + Send + 'static,
     ) -> Result<Stream, String> {
@@ -244,20 +239,16 @@ impl Connection {
             sample_spec: format(),
             channel_map: ChannelMap::mono(),
             sink_name: Some(c_string(sink)?),
-            buffer_attr: speaker_buffer(samples_in(period)),
-            flags: flags(),
+            buffer_attr: speaker_buffer(samples_in(buffer)),
+            flags: StreamFlags {
+                // The sink's own buffer holds a period then, and the whole of ours is beside it.
+                early_requests: true,
+                ..StreamFlags::default()
+            },
             ..PlaybackStreamParams::default()
         };
         let created: CreatePlaybackStreamReply = self.ask(Command::CreatePlaybackStream(params))?;
         let index = created.channel;
-        let adjust = move |period| {
-            Command::SetPlaybackStreamBufferAttr(SetPlaybackStreamBufferAttrParams {
-                index,
-                buffer_attr: speaker_buffer(period),
-                adjust_latency: true,
-                early_requests: false,
-            })
-        };
         let mut samples = Vec::new();
         let mut piece = Vec::new();
         let mut answer = move |connection: &mut Connection, bytes: u32| {
@@ -270,9 +261,27 @@ impl Connection {
             connection.send(index, &mut piece)
         };
         answer(&mut self, created.requested_bytes)?;
-        self.serve(period, adjust, lost, move |connection, event| match event {
-            Event::Request(channel, bytes) if channel == index => answer(connection, bytes),
-            _ => Ok(()),
+        let mut asked = samples_in(buffer);
+        let shared = Shared::new(asked);
+        let told = Arc::clone(&shared);
+        self.serve(shared, lost, move |connection, event| {
+            let wanted = told.buffer.load(Ordering::Relaxed);
+            if wanted != asked {
+                asked = wanted;
+                let params = SetPlaybackStreamBufferAttrParams {
+                    index,
+                    buffer_attr: speaker_buffer(wanted),
+                    adjust_latency: false,
+                    early_requests: true,
+                };
+                connection.command(&Command::SetPlaybackStreamBufferAttr(params))?;
+            }
+            if let Event::Request(channel, bytes) = event
+                && channel == index
+            {
+                answer(connection, bytes)?;
+            }
+            Ok(())
         })
     }
 
@@ -347,12 +356,10 @@ impl Connection {
         self.socket.get_mut().write_all(piece).map_err(ended)
     }
 
-    /// Hands what the server says to `on_event`, on a thread of the stream's own, until it ends;
-    /// asks for another period by the command that `adjust` makes.
+    /// Hands what the server says to `on_event`, on a thread of the stream's own, until it ends.
     fn serve(
         mut self,
-        period: Duration,
-        adjust: impl Fn(u32) -> Command + Send + 'static,
+        shared: Arc<Shared>,
         lost: impl FnOnce() + Send + 'static,
         mut on_event: impl FnMut(&mut Connection, Event) -> Result<(), String> + Send + 'static,
     ) -> Result<Stream, String> {
@@ -361,22 +368,11 @@ impl Connection {
             .set_read_timeout(None)
             .and_then(|()| socket.try_clone());
         let socket = held.map_err(|error| error.to_string())?;
-        let mut period = samples_in(period);
-        let shared = Arc::new(Shared {
-            period: AtomicU32::new(period),
-            closing: AtomicBool::new(false),
-        });
-        let told = Arc::clone(&shared);
         let mut run = move || -> Result<(), String> {
             loop {
                 match self.next()? {
                     Event::Killed => return Err("the server has ended the stream".into()),
                     event => on_event(&mut self, event)?,
-                }
-                let wanted = told.period.load(Ordering::Relaxed);
-                if wanted != period {
-                    period = wanted;
-                    self.command(&adjust(period))?;
                 }
             }
         };

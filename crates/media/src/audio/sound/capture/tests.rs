@@ -4,7 +4,7 @@ use super::*;
 
 /// A microphone's ring, filled in pieces as a device would.
 fn ring() -> (Fill, Intake) {
-    let health = Arc::new(Health::new(Duration::from_millis(10)));
+    let health = Arc::new(Health::new(Vec::new()));
     let (line, fill) = line(SAMPLE_RATE, 2, &Bell::silent(), &health).unwrap();
     (fill, Intake::new(line))
 }

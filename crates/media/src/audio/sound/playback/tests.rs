@@ -19,7 +19,7 @@ struct Desk {
 impl Desk {
     /// A device that takes 5 ms at a time by a clock so many parts per million off.
     fn new(rate: u32, ppm: f64) -> Desk {
-        let health = Arc::new(Health::in_virtual_time(Duration::from_millis(10)));
+        let health = Arc::new(Health::in_virtual_time());
         let (line, drain) = line(rate, 2, &Bell::silent(), &health).unwrap();
         let period = Duration::from_millis(5).div_f64(1.0 + ppm / 1e6);
         Desk {

@@ -220,7 +220,7 @@ impl<K: Kind> Shift<K> {
         let way = Way::of(device);
         let buffers = way.buffers(K::KIND);
         let before = self.ladder.as_ref().map(Ladder::step);
-        let ladder = Ladder::new(buffers.len(), before.unwrap_or(way.first_step()));
+        let ladder = way.ladder(buffers.len(), before);
         let health = Arc::new(Health::new(buffers));
         let reason = match self.start(device, &way, ladder.step(), &health) {
             Ok((stream, line)) => {
@@ -235,6 +235,7 @@ impl<K: Kind> Shift<K> {
                     close(before);
                 }
                 self.ladder = Some(ladder);
+                self.began = Instant::now();
                 // Without an owner the thread ends soon.
                 let _ = self.lines.send(line);
                 return Ok(super::id(device).unwrap_or(shown));
@@ -288,7 +289,6 @@ impl<K: Kind> Shift<K> {
         let (Some(open), Some(ladder)) = (&self.open, &mut self.ladder) else {
             return;
         };
-        let before = ladder.step();
         let late = open.health.take_late();
         let Some(step) = ladder.watch(self.began.elapsed(), &late) else {
             return;
@@ -298,10 +298,6 @@ impl<K: Kind> Shift<K> {
             let buffer = nth(&open.way.buffers(K::KIND), step);
             tracing::debug!(device = open.id, ?buffer, "another buffer");
             return stream.set_buffer(buffer);
-        }
-        // To be opened anew is heard: that is no gain for less delay.
-        if step < before {
-            return;
         }
         tracing::debug!(device = open.id, step, "a longer period");
         let id = open.id.clone();
@@ -357,11 +353,13 @@ impl Way {
         }
     }
 
-    fn first_step(&self) -> usize {
+    /// A ladder of so many steps, from the one on that was `before`.
+    fn ladder(&self, steps: usize, before: Option<usize>) -> Ladder {
         match self {
-            Way::Cpal => 0,
+            // To be opened anew is heard: that is too much for less delay.
+            Way::Cpal => Ladder::new(steps, before.unwrap_or(0)).that_stays_up(),
             #[cfg(target_os = "linux")]
-            Way::Pulse(_) => PULSE_FIRST,
+            Way::Pulse(_) => Ladder::new(steps, before.unwrap_or(PULSE_FIRST)),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct Ladder {
     late: Vec<u32>,
     since: Duration,
     calm: u32,
+    comes_down: bool,
 }
 
 impl Ladder {
@@ -28,6 +29,15 @@ impl Ladder {
             late: vec![0; steps],
             since: Duration::ZERO,
             calm: 0,
+            comes_down: true,
+        }
+    }
+
+    /// One that only climbs: coming down would cost more than it gains.
+    pub(super) fn that_stays_up(self) -> Ladder {
+        Ladder {
+            comes_down: false,
+            ..self
         }
     }
 
@@ -50,15 +60,16 @@ impl Ladder {
         if now.saturating_sub(self.since) < WITHIN {
             return None;
         }
-        let lower = self.step.checked_sub(1)?;
-        let calm = self.late.get(lower).is_some_and(|late| *late <= 1);
+        let lower = self.step.checked_sub(1);
+        let late = lower.and_then(|lower| self.late.get(lower));
+        let calm = late.is_some_and(|late| *late <= 1);
         self.calm = if calm { self.calm + 1 } else { 0 };
         self.late.fill(0);
         self.since = now;
-        if self.calm < CALM {
+        if self.calm < CALM || !self.comes_down {
             return None;
         }
-        self.go(now, lower)
+        self.go(now, lower?)
     }
 
     fn go(&mut self, now: Duration, step: usize) -> Option<usize> {
@@ -90,10 +101,10 @@ mod tests {
 
     #[test]
     fn what_is_late_now_and_then_is_not_again_and_again() {
-        let mut ladder = Ladder::new(4, 1);
+        let mut ladder = Ladder::new(4, 0);
         for second in 0..100 {
             let late = u32::from(second % 4 == 0);
-            assert_eq!(ladder.watch(seconds(second), &[late, late, 0, 0]), None);
+            assert_eq!(ladder.watch(seconds(second), &[late, 0, 0, 0]), None);
         }
     }
 
@@ -107,6 +118,16 @@ mod tests {
             steps.extend(ladder.watch(seconds(second), &[late, rare, 0, 0]));
         }
         assert_eq!(steps, [2, 1]);
+    }
+
+    #[test]
+    fn one_that_stays_up_forgets_all_the_same_what_was_late_long_ago() {
+        let mut ladder = Ladder::new(3, 1).that_stays_up();
+        for second in 0..100 {
+            let late = u32::from(second % 12 == 0);
+            assert_eq!(ladder.watch(seconds(second), &[0, late, 0]), None);
+        }
+        assert_eq!(ladder.watch(seconds(100), &[4, 4, 0]), Some(2));
     }
 
     #[test]

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 
 /// A microphone's ring, filled in pieces as a device would.

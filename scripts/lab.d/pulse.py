@@ -1,4 +1,5 @@
-"""A call between two phones that use sound devices: PulseAudio null sinks.
+"""A call between two phones that use sound devices: PulseAudio null sinks, or with
+--pipewire those of PipeWire, which speaks PulseAudio's language.
 
     tone 1150 -> alice_microphone .monitor -> alice =call=> bob -> bob_speaker .monitor -> recording
     tone 700 -> bob_microphone    .monitor -> bob   =call=> alice -> alice_speaker .monitor -> recording
@@ -65,15 +66,35 @@ class SoundCheck:
                     process.kill()
                     process.wait()
 
+    def serve_by_pipewire(self):
+        self.environment["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={self.directory}/bus"
+        self.start("dbus", "dbus-daemon", "--session", "--nofork", f"--address=unix:path={self.directory}/bus")
+        for server, socket in (("pipewire", "pipewire-0"), ("wireplumber", None), ("pipewire-pulse", "pulse/native")):
+            self.start(server, server)
+            for _ in range(100):
+                if socket and (self.directory / socket).exists():
+                    break
+                time.sleep(0.01)
+        for sink in SINKS:
+            self.ask("load-module", "module-null-sink", f"sink_name={sink}", "rate=48000", "channels=1")
+        self.await_sinks("pipewire-pulse")
+
+    def ask(self, *request):
+        done = subprocess.run(["pactl", *request], env=self.environment, capture_output=True, text=True)
+        return done.stdout
+
     def serve(self):
         self.start("pulseaudio", "pulseaudio", "-n", "-F", str(HERE / "pulse.pa"), "--daemonize=no",
                    "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes", "--realtime=no", "--high-priority=no")
+        self.await_sinks("pulseaudio")
+
+    def await_sinks(self, server):
         for _ in range(100):
-            done = subprocess.run(["pactl", "list", "short", "sinks"], env=self.environment, capture_output=True, text=True)
-            if all(sink in done.stdout for sink in SINKS):
+            sinks = self.ask("list", "short", "sinks")
+            if all(sink in sinks for sink in SINKS):
                 return
             time.sleep(0.1)
-        raise LabError(f"PulseAudio did not start: {(self.directory / 'pulseaudio.err').read_text()}")
+        raise LabError(f"{server} did not start: {(self.directory / f'{server}.err').read_text()}")
 
     def play(self, hertz, sink):
         sound.write_tone(self.directory / f"{hertz}.wav", hertz, TALK + 20)
@@ -132,16 +153,19 @@ def judge(directory, exits):
 
 
 def main():
-    missing = [tool for tool in ("pulseaudio", "pactl", "paplay", "parec") if shutil.which(tool) is None]
+    pipewire = "--pipewire" in sys.argv
+    servers = ["dbus-daemon", "pipewire", "pipewire-pulse", "wireplumber"] if pipewire else ["pulseaudio"]
+    missing = [tool for tool in (*servers, "pactl", "paplay", "parec") if shutil.which(tool) is None]
     if missing:
-        print(f"scripts/lab pulse: missing: {' '.join(missing)} (packages pulseaudio, pulseaudio-utils)", file=sys.stderr)
+        packages = "dbus pipewire pipewire-pulse wireplumber" if pipewire else "pulseaudio"
+        print(f"scripts/lab pulse: missing: {' '.join(missing)} (packages {packages} pulseaudio-utils)", file=sys.stderr)
         return CANNOT_RUN
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = pathlib.Path(tempfile.mkdtemp(prefix="ringtrue-sound-"))
     check = SoundCheck(directory)
     try:
         program = binary()
-        check.serve()
+        check.serve_by_pipewire() if pipewire else check.serve()
         check.devices(program)
         check.play(ALICE_TONE, "alice_microphone")
         check.play(BOB_TONE, "bob_microphone")

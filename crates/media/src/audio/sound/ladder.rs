@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 /// So often late,
-const LATE: u32 = 4;
-/// within this time, is again and again.
-const WITHIN: Duration = Duration::from_secs(10);
-/// After so many such times without more than one call that would have been late for a shorter
-/// buffer, that is tried.
-const CALM: u32 = 2;
+const LATE: u32 = 3;
+/// within this time, is again and again. When in all of it no more than one call would have been late
+/// for a shorter buffer, that is tried.
+const WITHIN: Duration = Duration::from_secs(20);
 
 /// Climbs when calls are late again and again, and comes down when they have not been for a while.
 #[derive(Debug)]
@@ -17,7 +15,6 @@ pub(super) struct Ladder {
     /// How often calls were too late for the buffer of each step.
     late: Vec<u32>,
     since: Duration,
-    calm: u32,
     comes_down: bool,
 }
 
@@ -28,7 +25,6 @@ impl Ladder {
             step: step.min(steps.saturating_sub(1)),
             late: vec![0; steps],
             since: Duration::ZERO,
-            calm: 0,
             comes_down: true,
         }
     }
@@ -63,19 +59,17 @@ impl Ladder {
         let lower = self.step.checked_sub(1);
         let late = lower.and_then(|lower| self.late.get(lower));
         let calm = late.is_some_and(|late| *late <= 1);
-        self.calm = if calm { self.calm + 1 } else { 0 };
         self.late.fill(0);
         self.since = now;
-        if self.calm < CALM || !self.comes_down {
-            return None;
+        match calm && self.comes_down {
+            true => self.go(now, lower?),
+            false => None,
         }
-        self.go(now, lower?)
     }
 
     fn go(&mut self, now: Duration, step: usize) -> Option<usize> {
         self.late.fill(0);
         self.since = now;
-        self.calm = 0;
         let before = std::mem::replace(&mut self.step, step);
         (before != step).then_some(step)
     }
@@ -92,7 +86,7 @@ mod tests {
     #[test]
     fn it_climbs_as_far_as_the_calls_were_late() {
         let mut ladder = Ladder::new(4, 0);
-        assert_eq!(ladder.watch(seconds(1), &[3, 1, 0, 0]), None);
+        assert_eq!(ladder.watch(seconds(1), &[2, 1, 0, 0]), None);
         assert_eq!(ladder.watch(seconds(2), &[1, 0, 0, 0]), Some(1));
         assert_eq!(ladder.watch(seconds(3), &[4, 4, 4, 2]), Some(3));
         assert_eq!(ladder.watch(seconds(4), &[9, 9, 9, 9]), None);
@@ -103,7 +97,7 @@ mod tests {
     fn what_is_late_now_and_then_is_not_again_and_again() {
         let mut ladder = Ladder::new(4, 0);
         for second in 0..100 {
-            let late = u32::from(second % 4 == 0);
+            let late = u32::from(second % 11 == 0);
             assert_eq!(ladder.watch(seconds(second), &[late, 0, 0, 0]), None);
         }
     }
@@ -114,7 +108,7 @@ mod tests {
         let mut steps = Vec::new();
         for second in 0..100 {
             let late = u32::from(second % 2 == 0);
-            let rare = u32::from(second % 15 == 0);
+            let rare = u32::from(second % 25 == 0);
             steps.extend(ladder.watch(seconds(second), &[late, rare, 0, 0]));
         }
         assert_eq!(steps, [2, 1]);

@@ -103,6 +103,31 @@ fn the_second_offer_is_of_the_same_call_and_of_nothing_else() {
     assert_eq!((told(&stage), carol.count("INVITE")), (1, 1));
 }
 
+/// A STUN server whose answer came too late for the first offer: the second one has it.
+#[test]
+fn what_was_gathered_meanwhile_is_offered_too() {
+    let mut stage = Setup {
+        alices: direct,
+        more: |world, [alice, _], [stun, _]| {
+            world.set_delay_between(alice, stun, Duration::from_millis(750));
+        },
+        ..Setup::between(Place::PortRestricted, Place::Open)
+    }
+    .build();
+    let carol = Foreign::at(&mut stage, FULL);
+    stage.dial_to("sip:carol@203.0.113.9");
+    let invite = carol.expect(&mut stage, "INVITE", "INVITE");
+    carol.respond(&mut stage, &invite, "100 Trying", "", "");
+    stage.run(2);
+    let first = refuse(&mut stage, &carol, "488 Not Acceptable Here");
+    let second = carol.expect(&mut stage, "INVITE", "INVITE");
+    let reflexive = |came: &Came| came.body().contains(" typ srflx");
+    assert!(!reflexive(&first), "{}", first.text);
+    assert!(reflexive(&second), "{}", second.text);
+    // And names it first: a peer without ICE reads nothing else.
+    assert_eq!(lines(&second, "c="), ["c=IN IP4 203.0.113.1"]);
+}
+
 #[test]
 fn who_refuses_both_is_called_twice_and_no_more() {
     for (status, code) in [

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use ringtrue_ice::{Gathered, IceSession, Role, SessionConfig};
+use ringtrue_ice::{IceSession, Role, SessionConfig};
 use ringtrue_sip::OutgoingInvite;
 use ringtrue_sip::sdp::{self, Direction, LocalMedia};
 use ringtrue_sip::uri::Uri;
@@ -18,9 +18,7 @@ use crate::settings::IceUse;
 impl Call {
     /// The candidates are there: the INVITE leaves, with all of them.
     pub(super) fn invite(&mut self, desk: &mut Desk, now: Instant, target: Uri) {
-        let Some(sockets) = &self.sockets else { return };
-        let gathered = sockets.gathered.clone();
-        let Some((offer, request)) = self.prepare_offer(desk, now, gathered, &target) else {
+        let Some((offer, request)) = self.prepare_offer(desk, now, &target) else {
             return;
         };
         let handle = desk.sip.invite(now, request);
@@ -53,13 +51,11 @@ impl Call {
         let (give_up_at, patience) = (inviting.give_up_at, inviting.patience);
         // What has been gathered since the INVITE is offered as well.
         self.gather_late(desk, now);
-        let of_session = self.ice.as_ref().map(IceSession::gathered);
-        let of_sockets = self.sockets.as_ref().map(|sockets| &sockets.gathered);
-        let Some(gathered) = of_session.or(of_sockets).cloned() else {
-            return false;
-        };
+        if let (Some(ice), Some(sockets)) = (&self.ice, &mut self.sockets) {
+            sockets.gathered = ice.gathered().clone();
+        }
         // New credentials: what was meant for the first offer finds nobody.
-        let Some((offer, request)) = self.prepare_offer(desk, now, gathered, &target) else {
+        let Some((offer, request)) = self.prepare_offer(desk, now, &target) else {
             return false;
         };
         let Ok(handle) = desk.sip.invite_again(now, refused, &request) else {
@@ -72,14 +68,14 @@ impl Call {
         true
     }
 
-    /// An ICE session of its own on these candidates, and the INVITE that offers them.
+    /// An ICE session of its own on the candidates, and the INVITE that offers them.
     fn prepare_offer(
         &mut self,
         desk: &mut Desk,
         now: Instant,
-        gathered: Gathered,
         target: &Uri,
     ) -> Option<(LocalMedia, OutgoingInvite)> {
+        let gathered = self.sockets.as_ref()?.gathered.clone();
         if desk.settings.ice != IceUse::Off {
             let config = SessionConfig {
                 role: Role::Controlling,

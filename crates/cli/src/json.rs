@@ -70,6 +70,9 @@ enum Fields<'a> {
     Progress {
         status: u16,
     },
+    OfferedAnew {
+        status: u16,
+    },
     Checking {
         pairs: usize,
     },
@@ -400,6 +403,10 @@ fn describe_call(kind: &EventKind) -> Option<(&'static str, Fields<'_>)> {
             ("secured", Fields::Secured { kind, profile })
         }
         EventKind::KeysPending => ("keys_pending", Fields::KeysPending {}),
+        EventKind::OfferedAnew { status } => {
+            let status = *status;
+            ("offered_anew", Fields::OfferedAnew { status })
+        }
         EventKind::Ringing { role, verified } => {
             let (role, verified) = (word(*role), *verified);
             ("ringing", Fields::Ringing { role, verified })

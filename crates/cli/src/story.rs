@@ -69,6 +69,11 @@ fn phone_line(event: &PhoneEvent) -> Option<String> {
             }
         },
         EventKind::Progress { status } => progress(*status),
+        EventKind::OfferedAnew { status } => {
+            format!(
+                "Refused as a call that need not be encrypted ({status}); asking again for one that is."
+            )
+        }
         EventKind::Checking { pairs } => {
             format!(
                 "Trying {}.",

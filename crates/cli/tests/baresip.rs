@@ -185,11 +185,12 @@ fn expected(events: &[serde_json::Value]) -> Option<String> {
 
 #[test]
 fn we_call_baresip_with_keys_in_the_description_and_by_dtls() {
-    for (encryption, options, kind) in [
-        ("srtp", "", "sdes"),
-        ("srtp-mand", "--srtp required", "sdes"),
-        // It takes no offer of RTP/AVP then.
-        ("dtls_srtp", "--srtp required", "dtls-srtp"),
+    for (encryption, options, kind, refusals) in [
+        ("srtp", "", "sdes", 0),
+        ("srtp-mand", "--srtp required", "sdes", 0),
+        // It takes no offer of RTP/AVP then, and is asked again.
+        ("dtls_srtp", "", "dtls-srtp", 1),
+        ("dtls_srtp", "--srtp required", "dtls-srtp", 0),
     ] {
         let place = Place::new("baresip-callee");
         certify(&place);
@@ -205,6 +206,14 @@ fn we_call_baresip_with_keys_in_the_description_and_by_dtls() {
         let events = alice.events();
         assert_eq!(code, 0, "{encryption}: {events:#?}");
         assert_eq!(expected(&events).as_deref(), Some(kind), "{events:#?}");
+        let anew = events
+            .iter()
+            .filter(|event| event["event"] == "offered_anew");
+        assert_eq!(
+            anew.count(),
+            refusals,
+            "{encryption} {options}: {events:#?}"
+        );
         let (there, here) = (baresip.heard(), level(&place.path("alice.wav"), THEIRS));
         println!("to baresip ({encryption}): {there} s heard there, {here} s here");
         assert!(there > 2.0 && here > 2.0, "{there} {here}");

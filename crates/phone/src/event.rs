@@ -337,6 +337,12 @@ pub enum EventKind {
         /// 101 to 199.
         status: u16,
     },
+    /// The peer has refused our offer, which left encryption to it, and the same call is placed
+    /// anew with one that requires encryption (caller).
+    OfferedAnew {
+        /// What the peer refused it with: 488 or 606.
+        status: u16,
+    },
     /// Checks have begun.
     Checking {
         /// How many pairs the checklist holds.

@@ -195,6 +195,10 @@ fn keys() {
         told(EventKind::KeysPending),
         json!({"event": "keys_pending"})
     );
+    assert_eq!(
+        told(EventKind::OfferedAnew { status: 488 }),
+        json!({"event": "offered_anew", "status": 488})
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod relay;
 mod relay_budget;
 mod restart;
 mod sdes;
+mod second_offer;
 mod stage;
 mod survive;
 mod talk;

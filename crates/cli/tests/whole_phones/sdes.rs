@@ -181,6 +181,43 @@ fn whoever_requires_encryption_is_content_with_keys_in_the_description() {
     }
 }
 
+/// Keys that were offered to who refused them are not offered again.
+#[test]
+fn a_second_offer_has_keys_of_its_own() {
+    static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut stage = Setup {
+        bobs: |settings| {
+            by_tls("bob", settings);
+            settings.srtp = SrtpUse::Required;
+        },
+        edit: |body| {
+            no_fingerprints(body);
+            let text = String::from_utf8_lossy(body).into_owned();
+            if text.contains("m=audio") {
+                SEEN.lock().unwrap().push(text.clone());
+            }
+            // Bob takes secure profiles alone.
+            if text.contains(" RTP/AVP ") {
+                without(body, &["a=crypto:"]);
+            }
+        },
+        ..setup(Place::PortRestricted)
+    }
+    .build();
+    stage.dial_to("sip:bob@example.test");
+    stage.run(20);
+    assert_encrypted(&stage, KeySource::Sdes);
+    let seen = SEEN.lock().unwrap();
+    assert!(seen[0].contains(" RTP/AVP ") && seen[1].contains(" RTP/SAVP "));
+    let keys = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("a=crypto:"));
+        lines.map(str::to_owned).collect()
+    };
+    let (first, second) = (keys(&seen[0]), keys(&seen[1]));
+    assert!(!first.is_empty() && first.len() == second.len());
+    assert!(first.iter().all(|line| !second.contains(line)));
+}
+
 /// A peer that takes no key, with lines that ask for more than we do: they are passed over.
 #[test]
 fn lines_that_cannot_be_used_leave_a_call_in_clear_or_none() {

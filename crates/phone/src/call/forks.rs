@@ -6,6 +6,7 @@ use ringtrue_ice::{ForkId, Gate, IceSession, PacketKind, Path, Ring};
 use ringtrue_media::secure::DtlsFailure;
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::LocalMedia;
+use ringtrue_sip::uri::Uri;
 
 use super::secured::EarlyDtls;
 use super::terms::Terms;
@@ -15,6 +16,7 @@ const EARLY_PACKETS: usize = 100;
 
 /// The INVITE is out.
 pub(super) struct Inviting {
+    pub(super) target: Uri,
     pub(super) offer: LocalMedia,
     pub(super) forks: Vec<Fork>,
     pub(super) next_fork: u32,
@@ -75,6 +77,34 @@ pub(super) enum Ringing {
 }
 
 impl Inviting {
+    pub(super) fn new(
+        target: Uri,
+        offer: LocalMedia,
+        give_up_at: Instant,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            target,
+            offer,
+            forks: Vec::new(),
+            next_fork: 0,
+            give_up_at,
+            patience,
+            early_dtls: EarlyDtls::default(),
+            keys_failed: None,
+        }
+    }
+
+    /// Somebody has rung, or answered the offer in any way: another INVITE would disturb who has
+    /// just refused to pick up, and a refusal does not mean the offer's profile.
+    pub(super) fn has_been_heard(&self) -> bool {
+        self.forks.iter().any(|fork| {
+            let silent = matches!(fork.ringing, Ringing::Silent);
+            let unanswered = matches!(fork.media, ForkMedia::Unanswered);
+            !silent || !unanswered || fork.unusable.is_some()
+        })
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let awaiting = self.forks.iter().filter_map(|fork| match fork.ringing {
             Ringing::AwaitingProof { until } => Some(fork.keys_due(self.patience).unwrap_or(until)),

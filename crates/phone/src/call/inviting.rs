@@ -3,17 +3,14 @@
 use std::time::{Duration, Instant};
 
 use ringtrue_ice::{
-    ForkId, Gate, IceDescription, IceSession, PathProof, Role, SessionConfig, UnverifiedPolicy,
-    UnverifiedReason,
+    ForkId, Gate, IceDescription, IceSession, PathProof, UnverifiedPolicy, UnverifiedReason,
 };
-use ringtrue_sip::sdp::{self, Direction, IceSupport};
-use ringtrue_sip::uri::Uri;
-use ringtrue_sip::{DialogId, OutgoingInvite};
+use ringtrue_sip::DialogId;
+use ringtrue_sip::sdp::IceSupport;
 
-use super::forks::{Fork, ForkMedia, Inviting, Ringing};
+use super::forks::{Fork, ForkMedia, Ringing};
 use super::keying::Keys;
-use super::offer::{components, shorten};
-use super::secured::EarlyDtls;
+use super::offer::components;
 use super::talking::Talking;
 use super::terms::Terms;
 use super::{Call, End, Stage, open_sound};
@@ -28,56 +25,6 @@ const RINGING_PATIENCE: Duration = Duration::from_millis(500);
 const CANCEL_PATIENCE: Duration = Duration::from_secs(4);
 
 impl Call {
-    /// The candidates are there: the INVITE leaves, with all of them.
-    pub(super) fn invite(&mut self, desk: &mut Desk, now: Instant, target: Uri) {
-        let Some(sockets) = &self.sockets else { return };
-        if desk.settings.ice != IceUse::Off {
-            let config = SessionConfig {
-                role: Role::Controlling,
-                pacing: desk.settings.pacing,
-                patience: desk.settings.patience,
-                ..SessionConfig::default()
-            };
-            let seed = desk.long_seed();
-            self.ice = Some(IceSession::new(config, sockets.gathered.clone(), seed));
-        }
-        self.begin_trickling(desk, now);
-        let Some(sockets) = &self.sockets else { return };
-        let mut offer =
-            self.session
-                .describe(desk, sockets, self.ice.as_ref(), Direction::SendRecv);
-        let mut request = OutgoingInvite::new(target, sdp::offer(&offer));
-        if self.ice.is_none() {
-            request.supported.clear();
-        }
-        shorten(&mut offer, |offer| {
-            request.body = sdp::offer(offer);
-            desk.sip.fits_datagram(&request)
-        });
-        if self.follows_later(&mut offer) {
-            request.body = sdp::offer(&offer);
-        }
-        let handle = desk.sip.invite(now, request);
-        self.handle = Some(handle);
-        self.call_id = desk.sip.call_id(handle).unwrap_or_default().to_owned();
-        self.invited_at = now;
-        let told = EventKind::Invite {
-            role: CallRole::Caller,
-            from: self.from.clone(),
-            to: self.to.clone(),
-        };
-        self.tell(desk, now, told);
-        self.stage = Stage::Inviting(Inviting {
-            offer,
-            forks: Vec::new(),
-            next_fork: 0,
-            give_up_at: now + desk.settings.answer_timeout,
-            patience: desk.settings.patience,
-            early_dtls: EarlyDtls::default(),
-            keys_failed: None,
-        });
-    }
-
     pub(super) fn handle_progress(
         &mut self,
         desk: &mut Desk,
@@ -292,6 +239,9 @@ impl Call {
         status: u16,
         words: Option<String>,
     ) {
+        if self.insist_on_keys(desk, now, status) {
+            return;
+        }
         match &self.stage {
             Stage::Cancelling { reason, .. } => {
                 let reason = *reason;

@@ -11,6 +11,7 @@ mod inviting;
 mod keying;
 mod offer;
 mod offerless;
+mod placing;
 mod reinvite;
 mod restart;
 mod secured;
@@ -79,7 +80,7 @@ enum Stage {
     /// Callee: the user is being alerted.
     Alerting(Box<Alerting>),
     /// Caller: the INVITE is out.
-    Inviting(Inviting),
+    Inviting(Box<Inviting>),
     /// Caller: the CANCEL is out, its effect awaited.
     Cancelling { reason: EndReason, until: Instant },
     /// Connected.

@@ -93,6 +93,21 @@ impl Session {
         };
     }
 
+    /// From now on media is encrypted or there is none: the next offer has a secure profile. False
+    /// where that is so already, or media is never encrypted. No key that was offered is offered
+    /// again: some peer has read it.
+    pub(super) fn insist(&mut self, desk: &mut Desk) -> bool {
+        let LocalSecurity::Optional(dtls) = &self.security else {
+            return false;
+        };
+        self.security = LocalSecurity::Required(dtls.clone());
+        if !self.crypto.is_empty() {
+            self.crypto = own_keys(desk);
+        }
+        self.changed();
+        true
+    }
+
     /// The next description differs from the last.
     pub(super) fn changed(&mut self) {
         self.version += 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Call, Infos, Session, Stage, put_sdp, sdp_of, supported, warning_of};
+use super::{Call, Infos, Session, Stage, put_sdp, sdp_of, supported};
 use crate::auth::{Attempts, Realms};
 use crate::dialog::Dialog;
 use crate::endpoint::{
@@ -52,6 +52,15 @@ enum Cancel {
 }
 
 impl Inviting {
+    pub(super) fn new(key: ClientKey) -> Self {
+        Self {
+            key,
+            early: BTreeMap::new(),
+            cancel: Cancel::No,
+            is_heeded: true,
+        }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.cancel {
             Cancel::Sent { give_up } => Some(give_up),
@@ -88,16 +97,10 @@ impl Endpoint {
         let local_tag = self.token();
         let (request, hop) = self.new_invite(&invite, &call_id, &local_tag);
         let key = self.client_key(&Method::Invite);
-        let inviting = Inviting {
-            key: key.clone(),
-            early: BTreeMap::new(),
-            cancel: Cancel::No,
-            is_heeded: true,
-        };
         let call = Call {
             call_id,
             local_tag,
-            stage: Stage::Inviting(inviting),
+            stage: Stage::Inviting(Inviting::new(key.clone())),
             sessions: BTreeMap::new(),
             realms: Realms::default(),
             infos: Infos::default(),
@@ -110,7 +113,7 @@ impl Endpoint {
         handle
     }
 
-    fn new_invite(
+    pub(super) fn new_invite(
         &self,
         invite: &OutgoingInvite,
         call_id: &str,
@@ -258,17 +261,8 @@ impl Endpoint {
         match response.status.code() {
             100..=199 => self.provisional(now, call, request, &response),
             200..=299 => self.accepted(now, call, key, request, &response),
-            status => {
-                // Past a 2xx the transaction absorbs these; this one is final for all forks.
-                self.calls.remove(&call);
-                self.events.push_back(SipEvent::Refused {
-                    call,
-                    status,
-                    reason: response.reason.clone(),
-                    warning: warning_of(&response),
-                    challenged: matches!(status, 401 | 407),
-                });
-            }
+            // Past a 2xx the transaction absorbs these; this one is final for all forks.
+            _ => self.refused(call, request, &response),
         }
     }
 

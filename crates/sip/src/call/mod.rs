@@ -5,6 +5,7 @@ mod info;
 mod invited;
 mod inviting;
 mod provisional;
+mod refused;
 mod reinvite;
 mod session;
 
@@ -54,6 +55,8 @@ pub(crate) struct Call {
 pub(crate) enum Stage {
     /// We have sent it and wait for a final response.
     Inviting(Inviting),
+    /// It was refused, with this number; another may follow it at once.
+    Refused { cseq: u32 },
     /// It was answered; other forks may answer too.
     Answered(Answered),
     /// It has come to us and waits for our final response.
@@ -68,7 +71,7 @@ impl Call {
         let stage = match &self.stage {
             Stage::Inviting(inviting) => inviting.is_heeded(),
             Stage::Invited(_) => true,
-            Stage::Answered(_) | Stage::Over => false,
+            Stage::Refused { .. } | Stage::Answered(_) | Stage::Over => false,
         };
         stage || !self.sessions.is_empty()
     }
@@ -87,7 +90,7 @@ impl Call {
         let stage = match &self.stage {
             Stage::Inviting(inviting) => inviting.poll_timeout(),
             Stage::Invited(invited) => Some(invited.poll_timeout()),
-            Stage::Answered(_) | Stage::Over => None,
+            Stage::Refused { .. } | Stage::Answered(_) | Stage::Over => None,
         };
         let sessions = self.sessions.values().filter_map(Session::poll_timeout);
         sessions.chain(stage).min()
@@ -160,7 +163,7 @@ impl Endpoint {
             Stage::Invited(invited) => {
                 Some(&mut invited.dialog).filter(|dialog| dialog.remote_tag() == id.remote_tag)
             }
-            Stage::Answered(_) | Stage::Over => None,
+            Stage::Refused { .. } | Stage::Answered(_) | Stage::Over => None,
         }
     }
 

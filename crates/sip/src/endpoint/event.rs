@@ -99,7 +99,8 @@ pub enum SipEvent {
         /// The SDP answer.
         body: Option<Vec<u8>>,
     },
-    /// Our INVITE was refused, 487 after a CANCEL included. The call is over.
+    /// Our INVITE was refused, 487 after a CANCEL included. The call is over, unless `invite_again`
+    /// follows before the next event is polled.
     Refused {
         /// The call.
         call: CallHandle,

@@ -60,6 +60,8 @@ pub struct Endpoint {
     pub(crate) clients: BTreeMap<ClientKey, ClientTransaction>,
     servers: BTreeMap<ServerKey, ServerTransaction>,
     pub(crate) calls: BTreeMap<CallHandle, Call>,
+    /// The call whose refusal was polled last: until the next event it can be placed anew.
+    pub(crate) last_refused: Option<CallHandle>,
     next_call: u64,
     pub(crate) registration: Option<Registration>,
     keepalive_at: Option<Instant>,
@@ -80,6 +82,7 @@ impl Endpoint {
             clients: BTreeMap::new(),
             servers: BTreeMap::new(),
             calls: BTreeMap::new(),
+            last_refused: None,
             next_call: 0,
             registration: None,
             keepalive_at: None,
@@ -236,7 +239,12 @@ impl Endpoint {
 
     /// What has happened.
     pub fn poll_event(&mut self) -> Option<SipEvent> {
-        self.events.pop_front()
+        self.forget_refused();
+        let event = self.events.pop_front();
+        if let Some(SipEvent::Refused { call, .. }) = &event {
+            self.last_refused = Some(*call);
+        }
+        event
     }
 
     /// When [`Self::handle_timeout`] is wanted next.

@@ -1,5 +1,6 @@
 //! The user agent in virtual time: two or more endpoints on a virtual wire.
 
+mod again;
 mod ahead;
 mod calls;
 mod cancel;

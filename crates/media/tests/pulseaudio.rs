@@ -14,7 +14,7 @@ use ringtrue_media::audio::{
     AudioInput, AudioOutput, Bell, ChangeReason, DeviceChange, DeviceKind, Sink, Source, Tone,
     devices,
 };
-use ringtrue_media::{FRAME, FRAME_TIME, tone};
+use ringtrue_media::{Channels, FRAME, FRAME_TIME, tone};
 
 const SCRIPT: &str = "\
 .fail
@@ -229,14 +229,24 @@ fn speaker(name: &str) -> (Box<dyn Sink>, Receiver<DeviceChange>) {
     let (tell, told) = mpsc::channel();
     let tell = Box::new(move |change| drop(tell.send(change)));
     let output = AudioOutput::parse(name).unwrap();
-    (output.open_with(&Bell::silent(), tell).unwrap(), told)
+    (
+        output
+            .open_with(Channels::Mono, &Bell::silent(), tell)
+            .unwrap(),
+        told,
+    )
 }
 
 fn microphone(name: &str) -> (Box<dyn Source>, Receiver<DeviceChange>) {
     let (tell, told) = mpsc::channel();
     let tell = Box::new(move |change| drop(tell.send(change)));
     let input = AudioInput::parse(name).unwrap();
-    (input.open_with(&Bell::silent(), tell).unwrap(), told)
+    (
+        input
+            .open_with(Channels::Mono, &Bell::silent(), tell)
+            .unwrap(),
+        told,
+    )
 }
 
 fn change(told: &Receiver<DeviceChange>, kind: DeviceKind, reason: ChangeReason) -> DeviceChange {

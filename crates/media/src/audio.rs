@@ -231,7 +231,7 @@ impl AudioOutput {
         Ok(match self {
             AudioOutput::Null => Box::new(NullSink),
             AudioOutput::Wav(path) => Box::new(WavSink::create(path, channels)?),
-            AudioOutput::Device(name) => open_playback(name.as_deref(), bell, on_change)?,
+            AudioOutput::Device(name) => open_playback(name.as_deref(), channels, bell, on_change)?,
         })
     }
 }
@@ -310,10 +310,13 @@ fn open_capture(
 #[cfg(feature = "sound")]
 fn open_playback(
     name: Option<&str>,
+    channels: Channels,
     bell: &Bell,
     on_change: OnChange,
 ) -> Result<Box<dyn Sink>, AudioError> {
-    Ok(Box::new(PlaybackDevice::open(name, bell, on_change)?))
+    Ok(Box::new(PlaybackDevice::open(
+        name, channels, bell, on_change,
+    )?))
 }
 
 #[cfg(not(feature = "sound"))]
@@ -322,7 +325,12 @@ fn open_capture(_: Option<&str>, _: &Bell, _: OnChange) -> Result<Box<dyn Source
 }
 
 #[cfg(not(feature = "sound"))]
-fn open_playback(_: Option<&str>, _: &Bell, _: OnChange) -> Result<Box<dyn Sink>, AudioError> {
+fn open_playback(
+    _: Option<&str>,
+    _: Channels,
+    _: &Bell,
+    _: OnChange,
+) -> Result<Box<dyn Sink>, AudioError> {
     Err(AudioError::Output(WITHOUT_SOUND.into()))
 }
 

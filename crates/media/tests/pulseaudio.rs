@@ -5,6 +5,7 @@
 //! Skipped, with a word about it, where `pulseaudio` is not installed.
 #![cfg(all(feature = "sound", target_os = "linux"))]
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -139,6 +140,63 @@ fn inside_a_server() {
         println!("{sink}: {report:?}");
         assert!(report.seconds > 2.8, "{sink} {report:?}");
         assert!(report.longest_gap_ms <= 40.0, "{sink} {report:?}");
+    }
+}
+
+#[test]
+fn a_sink_gets_both_sides() {
+    run_inside("inside_a_server_with_sides");
+}
+
+/// The judge is `parec`, at the sink's monitor.
+#[test]
+#[ignore = "run by a_sink_gets_both_sides"]
+fn inside_a_server_with_sides() {
+    let recorder = Command::new("parec")
+        .args(["--device=alpha.monitor", "--raw", "--rate=48000"])
+        .args(["--channels=2", "--format=s16le"])
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut recorder) = recorder else {
+        println!("skipped: parec is not installed");
+        return;
+    };
+    let mut recorded = recorder.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut octets = Vec::new();
+        recorded.read_to_end(&mut octets).map(|_| octets)
+    });
+    let output = AudioOutput::parse("alpha").unwrap();
+    let mut speaker = output.open_channels(Channels::Stereo).unwrap();
+    let (mut left, mut right) = (Tone::new(440.0), Tone::new(880.0));
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        let mut sides = [[0; FRAME]; 2];
+        while speaker.wants_frame() == Some(true) {
+            left.read(&mut sides[0]);
+            right.read(&mut sides[1]);
+            speaker.write_sides(&sides).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    recorder.kill().unwrap();
+    recorder.wait().unwrap();
+    let octets = reader.join().unwrap().unwrap();
+    let samples = octets.as_chunks::<4>().0.iter();
+    let [left, right]: [Vec<i16>; 2] = [0, 2].map(|at| {
+        let side = samples.clone();
+        side.map(|octets| i16::from_le_bytes([octets[at], octets[at + 1]]))
+            .collect()
+    });
+    for (side, own, other) in [(left, 440.0, 880.0), (right, 880.0, 440.0)] {
+        let report = tone::measure(&side, own, 48_000, 0.1);
+        println!("{own} Hz: {report:?}");
+        assert!(report.seconds > 2.8, "{own} {report:?}");
+        let power = |hz| -> f64 {
+            let parts = side.chunks_exact(FRAME * 10);
+            parts.map(|part| tone::level(part, hz).powi(2)).sum()
+        };
+        assert!(power(own) > 300.0 * power(other), "{own}");
     }
 }
 

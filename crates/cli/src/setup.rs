@@ -510,7 +510,8 @@ mod tests {
         assert!(wanted("", "stereo = true"));
         assert!(!wanted("", "stereo = false"));
         assert!(wanted("--stereo", "stereo = false"));
-        assert!(wanted("", "[account.a]\naor = \"sip:a@b\"\nstereo = true"));
+        let accounts = "stereo = true\ndefault-account = \"a\"\n[account.a]\nstereo = false";
+        assert!(!wanted("", accounts));
     }
 
     #[test]

@@ -237,6 +237,18 @@ mod tests {
     }
 
     #[test]
+    fn payloads_are_short_enough_for_parity() {
+        for ms in [10, 20, 40, 60] {
+            let ptime = Duration::from_millis(ms);
+            let mut sender = Sender::new(TYPES, 96, ptime, ms as u32 * 48);
+            assert_eq!(sender.most_bitrate(), f64::MAX);
+            sender.plan = Plan::Parity(&[1, 3], 1);
+            let octets = sender.most_bitrate() / 8.0 * ptime.as_secs_f64();
+            assert!((150.0..255.0).contains(&octets), "{ms} {octets}");
+        }
+    }
+
+    #[test]
     fn spending_comes_to_the_budget() {
         let mut spending = Spending::new();
         let (mut boost, mut last) = (1.0, 0.0);

@@ -188,6 +188,10 @@ pub struct PhoneArgs {
     /// [default: 20]
     #[arg(long, value_name = "10|20|40|60", value_parser = parse_ptime)]
     pub ptime: Option<Duration>,
+    /// Hear and send two channels with Opus, where the other phone takes them: both sides of a WAV file are
+    /// sent and written, and a speaker plays them; a microphone is sent on both alike
+    #[arg(long)]
+    pub stereo: bool,
     /// By how many decibels the microphone is made louder, -40 to 30 [default: 0]
     #[arg(long, value_name = "DB", value_parser = parse_gain, allow_negative_numbers = true)]
     pub mic_gain: Option<Gain>,

@@ -73,6 +73,8 @@ pub struct Section {
     pub opus_complexity: Option<Complexity>,
     /// Whether Opus packets are all of one size.
     pub opus_cbr: Option<bool>,
+    /// Whether Opus has two channels.
+    pub stereo: Option<bool>,
     /// Whether pauses in speech are not sent.
     pub dtx: Option<bool>,
     /// What the peer hears.
@@ -381,6 +383,7 @@ impl Section {
             srtp: self.srtp.or(other.srtp),
             opus_complexity: self.opus_complexity.or(other.opus_complexity),
             opus_cbr: self.opus_cbr.or(other.opus_cbr),
+            stereo: self.stereo.or(other.stereo),
             dtx: self.dtx.or(other.dtx),
             audio_in: self.audio_in.or(other.audio_in),
             audio_out: self.audio_out.or(other.audio_out),
@@ -480,6 +483,7 @@ mod tests {
             all.srtp.is_some(),
             all.opus_complexity.is_some(),
             all.opus_cbr.is_some(),
+            all.stereo.is_some(),
             all.dtx.is_some(),
             all.audio_in.is_some(),
             all.audio_out.is_some(),
@@ -493,7 +497,7 @@ mod tests {
             all.answer.is_some(),
             all.max_calls.is_some(),
         ];
-        assert_eq!(everything, [true; 39]);
+        assert_eq!(everything, [true; 40]);
     }
 
     #[test]

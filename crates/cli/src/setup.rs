@@ -236,6 +236,7 @@ fn settings(args: &PhoneArgs, section: &Section) -> Result<Settings, SetupError>
             .opus_complexity
             .map_or(unsaid.opus_complexity, |complexity| complexity.0),
         opus_cbr: section.opus_cbr.unwrap_or(unsaid.opus_cbr),
+        stereo: stereo(args, section),
         dtx: section.dtx.unwrap_or(unsaid.dtx),
         duration: args.duration,
         ..unsaid
@@ -368,6 +369,11 @@ fn tls_identity(
     }
 }
 
+/// Whether Opus has two channels.
+fn stereo(args: &PhoneArgs, section: &Section) -> bool {
+    args.stereo || section.stereo.unwrap_or(false)
+}
+
 fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
     let input = match (&args.audio_in, &section.audio_in) {
         (Some(input), _) => input.clone(),
@@ -391,6 +397,7 @@ fn sound(args: &PhoneArgs, section: &Section) -> Result<Sound, SetupError> {
         tones: voice::tones(&args.voice, section)?,
         record: args.voice.record.clone().or_else(|| section.record.clone()),
         voice,
+        stereo: stereo(args, section),
     })
 }
 
@@ -478,6 +485,33 @@ mod tests {
         );
         let nothing = format!("stun = []\nturn = []\n{password}");
         assert_eq!(found("--aor sip:alice@a.test", &nothing), (false, None));
+    }
+
+    #[test]
+    fn stereo_is_wanted_by_option_or_setting() {
+        let wanted = |options: &str, file: &str| {
+            let line = format!("ringtrue call sip:bob@192.0.2.2 {options}");
+            let Verb::Call(args) = Cli::try_parse_from(line.trim().split(' ')).unwrap().command
+            else {
+                unreachable!("the line is a call");
+            };
+            let section = SettingsFile::parse(file)
+                .unwrap()
+                .account(None)
+                .ok()
+                .unwrap();
+            let sound = sound(&args.phone, &section).unwrap();
+            let settings = settings(&args.phone, &section).unwrap();
+            assert_eq!(sound.stereo, settings.stereo);
+            settings.stereo
+        };
+        assert!(!wanted("", ""));
+        assert!(wanted("--stereo", ""));
+        assert!(wanted("", "stereo = true"));
+        assert!(!wanted("", "stereo = false"));
+        assert!(wanted("--stereo", "stereo = false"));
+        let accounts = "stereo = true\ndefault-account = \"a\"\n[account.a]\nstereo = false";
+        assert!(!wanted("", accounts));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringtrue_phone::{
     CallKey, Connection, EventKind, Frame, Interface, LookupResult, MapRequest, Output, Phone,
-    PhoneEvent, ResolveQuery, Settings, SettingsError,
+    PhoneEvent, ResolveQuery, Settings, SettingsError, Sides,
 };
 use ringtrue_testnet::{Delivery, HostId, NameService, Node, Outbox, StreamId, Wish, World};
 
@@ -34,6 +34,8 @@ pub struct Played {
     pub at: Instant,
     /// The sound.
     pub frame: Box<Frame>,
+    /// Both sides of it, where it has two.
+    pub sides: Option<Box<Sides>>,
 }
 
 /// A phone that lives on a host of a virtual Internet, speaks a steady tone and keeps what it
@@ -42,6 +44,8 @@ pub struct VirtualPhone {
     phone: Phone,
     addresses: Vec<IpAddr>,
     tone: f64,
+    /// What it speaks on the right, if that is not the same.
+    right: Option<f64>,
     spoken: u64,
     /// The one at the phone says nothing.
     hushed: bool,
@@ -95,6 +99,7 @@ impl VirtualPhone {
             phone,
             addresses,
             tone,
+            right: None,
             spoken: 0,
             hushed: false,
             next_media_port: FIRST_MEDIA_PORT,
@@ -145,6 +150,11 @@ impl VirtualPhone {
     /// The tone that this phone speaks, in hertz.
     pub fn tone(&self) -> f64 {
         self.tone
+    }
+
+    /// From now on it speaks this tone on the right, and its own on the left.
+    pub fn speak_on_the_right(&mut self, tone: f64) {
+        self.right = Some(tone);
     }
 
     /// From now on the one at the phone says nothing, or speaks again: there is some noise of the room.
@@ -227,7 +237,11 @@ impl VirtualPhone {
             Output::OpenSound { call } => self.microphone = Some((call, now)),
             Output::Alert { .. } => {}
             Output::CloseSound { .. } => self.microphone = None,
-            Output::Play { frame, .. } => self.played.push(Played { at: now, frame }),
+            Output::Play { frame, sides, .. } => self.played.push(Played {
+                at: now,
+                frame,
+                sides,
+            }),
             Output::Event(event) => self.events.push(event),
             // Media sockets need no closing here: ports are never used twice.
             _ => {}
@@ -255,19 +269,28 @@ impl VirtualPhone {
         while let Some((call, at)) = self.microphone
             && at <= now
         {
-            let frame = std::array::from_fn(|index| {
-                let sample = self.spoken + index as u64;
-                if self.hushed {
-                    return room(sample);
-                }
-                let seconds = sample as f64 / f64::from(ringtrue_media::SAMPLE_RATE);
-                (AMPLITUDE * (TAU * self.tone * seconds).sin()) as i16
-            });
+            let frame = self.said(self.tone);
+            let right = self.right.map(|tone| self.said(tone));
             self.spoken += frame.len() as u64;
             self.microphone = Some((call, at + FRAME_TIME));
-            self.phone.handle_captured(now, call, &frame);
+            match right {
+                Some(right) => self.phone.handle_captured_sides(now, call, &[frame, right]),
+                None => self.phone.handle_captured(now, call, &frame),
+            }
             self.phone.handle_playback(now, call);
         }
+    }
+
+    /// The next 10 ms of a tone.
+    fn said(&self, tone: f64) -> Frame {
+        std::array::from_fn(|index| {
+            let sample = self.spoken + index as u64;
+            if self.hushed {
+                return room(sample);
+            }
+            let seconds = sample as f64 / f64::from(ringtrue_media::SAMPLE_RATE);
+            (AMPLITUDE * (TAU * tone * seconds).sin()) as i16
+        })
     }
 }
 

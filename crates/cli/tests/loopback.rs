@@ -131,6 +131,62 @@ fn a_call_rings_after_the_proof_and_both_are_heard() {
     assert_heard(&place.path("bob.wav"), 880.0);
 }
 
+/// Writes a WAV file with a tone on each side.
+fn write_sides(file: &str, seconds: u32, tones: [f64; 2]) {
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 44_100,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = hound::WavWriter::create(file, spec).expect("a file");
+    for n in 0..seconds * spec.sample_rate {
+        let at = f64::from(n) / f64::from(spec.sample_rate);
+        for hz in tones {
+            let sample = 9_000.0 * (std::f64::consts::TAU * hz * at).sin();
+            wav.write_sample(sample as i16).expect("room");
+        }
+    }
+    wav.finalize().expect("room");
+}
+
+/// A file with two sides goes through two phones into another one; nothing of one side is on the other.
+#[test]
+fn a_file_with_two_sides_is_heard_with_both() {
+    let place = Place::new("stereo");
+    write_sides(&place.path("alices.wav"), 8, [440.0, 880.0]);
+    let (mut bob, address) = bob(
+        &place,
+        "--answer auto --audio-in tone:600 --audio-out bob.wav --once --stereo",
+    );
+    let mut alice = alice(
+        &place,
+        &address,
+        "--audio-in alices.wav --audio-out alice.wav --duration 4 --stereo",
+    );
+    assert_eq!((alice.wait(SOON), bob.wait(SOON)), (0, 0));
+    for (file, tones) in [("bob.wav", [440.0, 880.0]), ("alice.wav", [600.0, 600.0])] {
+        let wav = hound::WavReader::open(place.path(file)).expect("a finished WAV file");
+        assert_eq!(wav.spec().channels, 2);
+        let samples: Vec<i16> = wav.into_samples().map(|sample| sample.unwrap()).collect();
+        let pairs = samples.as_chunks::<2>().0;
+        for (side, hz) in tones.into_iter().enumerate() {
+            let sound: Vec<i16> = pairs.iter().map(|pair| pair[side]).collect();
+            let report = tone::measure(&sound, hz, 48_000, 0.1);
+            assert!(report.seconds > 3.5, "{file} {side}: {report:?}");
+            assert!(report.longest_gap_ms <= 40.0, "{file} {side}: {report:?}");
+            // In parts of 100 ms, since a stretch shifts the phase.
+            let power = |hz| {
+                let parts = sound[48_000..3 * 48_000].chunks_exact(4_800);
+                parts.map(|part| tone::level(part, hz).powi(2)).sum::<f64>()
+            };
+            let other = tones[1 - side];
+            let apart = 10.0 * (power(hz) / power(other)).log10();
+            assert!(hz == other || apart > 20.0, "{file} {side}: {apart} dB");
+        }
+    }
+}
+
 /// Where both insist on it, nobody rings before there are keys, and they hear each other by them.
 #[test]
 fn an_encrypted_call_has_its_keys_before_it_rings() {

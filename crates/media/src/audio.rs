@@ -13,7 +13,7 @@ mod wav;
 
 use std::path::PathBuf;
 
-use crate::FRAME;
+use crate::{Channels, FRAME, Sides, mix};
 
 pub use self::bell::Bell;
 pub use self::change::{ChangeReason, DeviceChange, OnChange};
@@ -31,6 +31,19 @@ pub trait Source: Send {
     /// when the frame is silence.
     fn read(&mut self, frame: &mut [i16; FRAME]) -> bool;
 
+    /// Whether its two sides differ, so that [`read_sides`](Self::read_sides) gives more than
+    /// [`read`](Self::read).
+    fn has_sides(&self) -> bool {
+        false
+    }
+
+    /// The same as [`read`](Self::read) of both sides, which are alike if it has only one.
+    fn read_sides(&mut self, [left, right]: &mut Sides) -> bool {
+        let read = self.read(left);
+        *right = *left;
+        read
+    }
+
     /// Whether a frame is there, for a source with a clock of its own, whose bell tells when one
     /// comes; `None`: there is a frame whenever it is asked for.
     fn has_frame(&mut self) -> Option<bool> {
@@ -42,6 +55,11 @@ pub trait Source: Send {
 pub trait Sink: Send {
     /// Takes a frame.
     fn write(&mut self, frame: &[i16; FRAME]) -> Result<(), AudioError>;
+
+    /// Takes a frame of both sides, and mixes them if it has only one.
+    fn write_sides(&mut self, sides: &Sides) -> Result<(), AudioError> {
+        self.write(&mix(sides))
+    }
 
     /// Whether a frame is wanted, for a sink with a clock of its own, whose bell tells when one is;
     /// `None`: it takes whatever comes.
@@ -148,22 +166,28 @@ impl AudioInput {
         })
     }
 
-    /// Opens it, for an owner that looks by itself whether a device has a frame.
+    /// Opens it for one channel, for an owner that looks by itself whether a device has a frame.
     pub fn open(&self) -> Result<Box<dyn Source>, AudioError> {
-        self.open_with(&Bell::silent(), Box::new(|_| ()))
+        self.open_channels(Channels::Mono)
     }
 
-    /// Opens it. A device's bell tells that a frame is there, and `on_change` that another device
-    /// took over.
+    /// The same for these channels.
+    pub fn open_channels(&self, channels: Channels) -> Result<Box<dyn Source>, AudioError> {
+        self.open_with(channels, &Bell::silent(), Box::new(|_| ()))
+    }
+
+    /// Opens it for these channels: files have two sides then, and microphones one all the same. A
+    /// device's bell tells that a frame is there, and `on_change` that another device took over.
     pub fn open_with(
         &self,
+        channels: Channels,
         bell: &Bell,
         on_change: OnChange,
     ) -> Result<Box<dyn Source>, AudioError> {
         Ok(match self {
             AudioInput::Tone(hz) => Box::new(Tone::new(*hz)),
             AudioInput::Silence => Box::new(Silence),
-            AudioInput::Wav(path) => Box::new(WavSource::open(path)?),
+            AudioInput::Wav(path) => Box::new(WavSource::open(path, channels)?),
             AudioInput::Device(name) => open_capture(name.as_deref(), bell, on_change)?,
         })
     }
@@ -185,19 +209,29 @@ impl AudioOutput {
         })
     }
 
-    /// Opens it, for an owner that looks by itself whether a device wants a frame; a file is created
-    /// (and an old one of that name replaced).
+    /// Opens it for one channel, for an owner that looks by itself whether a device wants a frame; a file
+    /// is created (and an old one of that name replaced).
     pub fn open(&self) -> Result<Box<dyn Sink>, AudioError> {
-        self.open_with(&Bell::silent(), Box::new(|_| ()))
+        self.open_channels(Channels::Mono)
     }
 
-    /// Opens it. A device's bell tells that a frame is wanted, and `on_change` that another device
-    /// took over.
-    pub fn open_with(&self, bell: &Bell, on_change: OnChange) -> Result<Box<dyn Sink>, AudioError> {
+    /// The same for these channels.
+    pub fn open_channels(&self, channels: Channels) -> Result<Box<dyn Sink>, AudioError> {
+        self.open_with(channels, &Bell::silent(), Box::new(|_| ()))
+    }
+
+    /// Opens it for these channels. A device's bell tells that a frame is wanted, and `on_change` that
+    /// another device took over.
+    pub fn open_with(
+        &self,
+        channels: Channels,
+        bell: &Bell,
+        on_change: OnChange,
+    ) -> Result<Box<dyn Sink>, AudioError> {
         Ok(match self {
             AudioOutput::Null => Box::new(NullSink),
-            AudioOutput::Wav(path) => Box::new(WavSink::create(path)?),
-            AudioOutput::Device(name) => open_playback(name.as_deref(), bell, on_change)?,
+            AudioOutput::Wav(path) => Box::new(WavSink::create(path, channels)?),
+            AudioOutput::Device(name) => open_playback(name.as_deref(), channels, bell, on_change)?,
         })
     }
 }
@@ -276,10 +310,13 @@ fn open_capture(
 #[cfg(feature = "sound")]
 fn open_playback(
     name: Option<&str>,
+    channels: Channels,
     bell: &Bell,
     on_change: OnChange,
 ) -> Result<Box<dyn Sink>, AudioError> {
-    Ok(Box::new(PlaybackDevice::open(name, bell, on_change)?))
+    Ok(Box::new(PlaybackDevice::open(
+        name, channels, bell, on_change,
+    )?))
 }
 
 #[cfg(not(feature = "sound"))]
@@ -288,7 +325,12 @@ fn open_capture(_: Option<&str>, _: &Bell, _: OnChange) -> Result<Box<dyn Source
 }
 
 #[cfg(not(feature = "sound"))]
-fn open_playback(_: Option<&str>, _: &Bell, _: OnChange) -> Result<Box<dyn Sink>, AudioError> {
+fn open_playback(
+    _: Option<&str>,
+    _: Channels,
+    _: &Bell,
+    _: OnChange,
+) -> Result<Box<dyn Sink>, AudioError> {
     Err(AudioError::Output(WITHOUT_SOUND.into()))
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::jitter::Pause;
-use crate::{SAMPLE_RATE, resample};
+use crate::{Channels, SAMPLE_RATE, resample};
 
 use self::g711::{G711Decoder, G711Encoder, Law};
 use self::g722::{G722Decoder, G722Encoder};
@@ -26,7 +26,7 @@ pub(crate) const LONGEST: usize = SAMPLE_RATE as usize / 5;
 /// A codec that Ringtrue can speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// Opus (RFC 6716, RTP payload of RFC 7587): 48 kHz, mono, in-band FEC.
+    /// Opus (RFC 6716, RTP payload of RFC 7587): 48 kHz, mono or stereo, in-band FEC.
     Opus,
     /// G.722 (RFC 3551 section 4.5.2): 7 kHz of sound.
     G722,
@@ -65,6 +65,14 @@ impl Codec {
         match self {
             Codec::Opus => 2,
             Codec::G722 | Codec::Pcmu | Codec::Pcma => 1,
+        }
+    }
+
+    /// What it has of the channels that are wanted: only Opus has two.
+    pub(crate) fn channels_of(self, wanted: Channels) -> Channels {
+        match self {
+            Codec::Opus => wanted,
+            Codec::G722 | Codec::Pcmu | Codec::Pcma => Channels::Mono,
         }
     }
 
@@ -173,9 +181,14 @@ pub(crate) enum Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(codec: Codec, fec: bool) -> Result<Encoder, libopus::Error> {
+    /// Of these channels as far as the codec has them.
+    pub(crate) fn new(
+        codec: Codec,
+        fec: bool,
+        channels: Channels,
+    ) -> Result<Encoder, libopus::Error> {
         Ok(match codec {
-            Codec::Opus => Encoder::Opus(OpusEncoder::new(fec)?),
+            Codec::Opus => Encoder::Opus(OpusEncoder::new(fec, channels)?),
             Codec::G722 => Encoder::G722(Box::new(G722Encoder::new())),
             Codec::Pcmu => Encoder::G711(Box::new(G711Encoder::new(Law::Mu))),
             Codec::Pcma => Encoder::G711(Box::new(G711Encoder::new(Law::A))),
@@ -274,19 +287,28 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(codec: Codec) -> Result<Decoder, libopus::Error> {
+    /// Of these channels as far as the codec has them.
+    pub(crate) fn new(codec: Codec, channels: Channels) -> Result<Decoder, libopus::Error> {
         Ok(match codec {
-            Codec::Opus => Decoder::Opus(OpusDecoder::new()?),
+            Codec::Opus => Decoder::Opus(OpusDecoder::new(channels)?),
             Codec::G722 => Decoder::G722(Box::new(G722Decoder::new())),
             Codec::Pcmu | Codec::Pcma => Decoder::G711(Box::new(G711Decoder::new())),
         })
+    }
+
+    /// The channels of what is appended.
+    pub(crate) fn channels(&self) -> Channels {
+        match self {
+            Decoder::Opus(decoder) => decoder.channels(),
+            Decoder::G711(_) | Decoder::G722(_) => Channels::Mono,
+        }
     }
 
     /// Appends what a packet holds. A packet that cannot be decoded appends nothing and is `false`.
     pub(crate) fn decode(&mut self, codec: Codec, payload: &[u8], out: &mut Vec<i16>) -> bool {
         if !self.speaks(codec) {
             // Another codec of the same clock: nothing of the old one helps with it.
-            match Decoder::new(codec) {
+            match Decoder::new(codec, Channels::Mono) {
                 Ok(decoder) => *self = decoder,
                 Err(_) => return false,
             }

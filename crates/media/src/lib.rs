@@ -10,7 +10,9 @@
 //!    sent ([`MediaStream::recycle`]), so that nothing more is allocated for it;
 //! 3. and takes a frame out of [`MediaStream::playout`] every 10 ms.
 //!
-//! Inside, sound is mono, 16 bit, 48 kHz, in frames of 10 ms ([`FRAME`] samples).
+//! Inside, sound is 16 bit, 48 kHz, in frames of 10 ms ([`FRAME`] samples); mono, but where a stream has two
+//! channels ([`Channels`]): then both sides go in by [`MediaStream::handle_capture_sides`] and come out by
+//! [`MediaStream::sides`].
 //!
 //! ```
 //! use std::time::{Instant, SystemTime};
@@ -47,6 +49,7 @@
 #![deny(unsafe_code)]
 
 pub mod audio;
+mod channels;
 pub mod codec;
 pub mod comfort_noise;
 pub mod jitter;
@@ -64,6 +67,7 @@ mod stretch;
 mod telephone_event;
 pub mod tone;
 
+pub use channels::{Channels, Sides, mix};
 pub use codec::{Codec, OpusSettings, UnknownCodec};
 pub use stream::{
     Channel, CircuitBreaker, MediaEvent, MediaStream, MediaTransmit, PTIMES, StreamConfig,

@@ -5,6 +5,7 @@ mod gaps;
 use std::time::{Duration, Instant};
 
 use self::gaps::Gaps;
+use crate::channels::{self, Channels, Sides};
 use crate::codec::{self, Codec, Decoder, Next, libopus};
 use crate::comfort_noise::{Noise, NoiseMaker, Room};
 use crate::jitter::{
@@ -25,8 +26,8 @@ const PATIENCE: u32 = 20;
 const PACE: f64 = 0.001;
 /// and no sound by more: 0.3 % are 5 cents.
 const MOST_PACE: f64 = 0.003;
-/// Room for the sound that is not yet played: one of the longest packets beside what is needed for a stretch,
-/// twice.
+/// Room for the sound of a channel that is not yet played: one of the longest packets beside what is needed
+/// for a stretch, twice.
 const ROOM: usize = 2 * (codec::LONGEST + FRAME + stretch::NEEDED);
 /// The most steps of the jitter buffer for one frame: packets last 2.5 ms at least.
 const STEPS: usize = 64;
@@ -47,6 +48,8 @@ const EARLY: Duration = Duration::from_millis(12);
 pub(crate) struct PayloadTypes {
     pub(crate) codecs: Vec<(u8, Codec)>,
     pub(crate) comfort_noise: Option<u8>,
+    /// The channels that are heard, where the codec has them.
+    pub(crate) channels: Channels,
 }
 
 impl PayloadTypes {
@@ -88,8 +91,12 @@ pub(crate) struct Playout {
     in_noise: bool,
     /// The noise of a sender that does not describe it.
     room: Option<Room>,
-    /// Decoded sound that is not yet played.
+    codec: Codec,
+    /// Decoded sound that is not yet played: of all channels in turns.
     sound: Vec<i16>,
+    channels: Channels,
+    /// Both sides of what was played last.
+    sides: Sides,
     /// Missing steps in a row.
     gap: u32,
     /// Stretches put off in a row.
@@ -117,16 +124,20 @@ impl Playout {
         counters: Counters,
         seed: u64,
     ) -> Result<Playout, libopus::Error> {
+        let channels = codec.channels_of(payload_types.channels);
         Ok(Playout {
+            codec,
             clock_rate: codec.clock_rate(),
             samples_per_tick: codec::samples_per_tick(codec),
             payload_types: payload_types.clone(),
             buffer: JitterBuffer::new(codec.clock_rate(), Settings::default()),
-            decoder: Decoder::new(codec)?,
+            decoder: Decoder::new(codec, channels)?,
             noise: NoiseMaker::new(seed),
             in_noise: false,
-            room: (codec == Codec::Opus).then(Room::new),
-            sound: Vec::with_capacity(ROOM),
+            room: (codec == Codec::Opus).then(|| Room::new(channels)),
+            sound: Vec::with_capacity(ROOM * channels.count()),
+            channels,
+            sides: [[0; FRAME]; 2],
             gap: 0,
             put_off: 0,
             bridges: codec::bridges(codec),
@@ -142,6 +153,22 @@ impl Playout {
     /// From now on, what the packets are.
     pub(crate) fn set_payload_types(&mut self, payload_types: &PayloadTypes) {
         self.payload_types.clone_from(payload_types);
+        let channels = self.codec.channels_of(payload_types.channels);
+        if channels == self.channels {
+            return;
+        }
+        // A decoder that cannot be made leaves everything as it was.
+        if let Ok(decoder) = Decoder::new(self.codec, channels) {
+            self.decoder = decoder;
+            self.channels.convert(channels, &mut self.sound);
+            self.room = self.room.take().map(|_| Room::new(channels));
+            self.channels = channels;
+        }
+    }
+
+    /// How much sound there is to play, in samples of one channel.
+    fn held(&self) -> usize {
+        self.sound.len() / self.channels.count()
     }
 
     pub(crate) fn clock_rate(&self) -> u32 {
@@ -215,14 +242,33 @@ impl Playout {
             if self.sound.is_empty() {
                 return None;
             }
-            self.sound.resize(FRAME, 0);
+            self.sound.resize(FRAME * self.channels.count(), 0);
         }
         self.follow(now, advice);
+        Some(self.take())
+    }
+
+    /// Takes the next frame out of what is there. Of two sides, it is the mix.
+    fn take(&mut self) -> [i16; FRAME] {
         let mut frame = [0; FRAME];
-        for (place, sample) in frame.iter_mut().zip(self.sound.drain(..FRAME)) {
-            *place = sample;
+        let mut sound = self.sound.drain(..FRAME * self.channels.count());
+        if self.channels == Channels::Mono {
+            for (place, sample) in frame.iter_mut().zip(sound) {
+                *place = sample;
+            }
+            return frame;
         }
-        Some(frame)
+        let [left, right] = &mut self.sides;
+        for (left, right) in left.iter_mut().zip(right) {
+            *left = sound.next().unwrap_or(0);
+            *right = sound.next().unwrap_or(0);
+        }
+        channels::mix(&self.sides)
+    }
+
+    /// Both sides of the frame that was played last; `None` where there is one channel.
+    pub(crate) fn sides(&self) -> Option<&Sides> {
+        (self.channels == Channels::Stereo).then_some(&self.sides)
     }
 
     /// How much longer than it is the sound should last now (above 1), or shorter, for the playout
@@ -245,12 +291,12 @@ impl Playout {
                 if must || !self.buffer.is_empty() {
                     self.fill(now, stretch::NEEDED);
                 }
-                stretch::lengthen(&mut self.sound, must)
+                stretch::lengthen(&mut self.sound, self.channels, must)
             }
             Advice::Shorten => {
                 // Only sound that is there can be left out: nothing is made up for it.
                 if !self.buffer.is_empty() && self.fill(now, FRAME + stretch::LONGEST) {
-                    stretch::shorten(&mut self.sound, must)
+                    stretch::shorten(&mut self.sound, self.channels, must)
                 } else {
                     0
                 }
@@ -265,13 +311,13 @@ impl Playout {
 
     /// The next packet is needed when there is less than a frame of sound: so much later than now.
     fn ahead(&self) -> Duration {
-        FRAME_TIME * (self.sound.len() / FRAME) as u32
+        FRAME_TIME * (self.held() / FRAME) as u32
     }
 
-    /// Decodes until there are `samples`; `false` if there is nothing to decode.
+    /// Decodes until there are `samples` of each channel; `false` if there is nothing to decode.
     fn fill(&mut self, now: Instant, samples: usize) -> bool {
         for _ in 0..STEPS {
-            if self.sound.len() >= samples {
+            if self.held() >= samples {
                 return true;
             }
             match self.buffer.next(now) {
@@ -304,7 +350,7 @@ impl Playout {
                 }
             }
         }
-        self.sound.len() >= samples
+        self.held() >= samples
     }
 
     /// What was lost where a pause seemed to be was made up like one, but lost all the same.
@@ -367,6 +413,7 @@ impl Playout {
             self.conceal(packet.duration, None, true);
             return false;
         }
+        self.spread(before, self.decoder.channels());
         let Some(room) = &mut self.room else {
             return true;
         };
@@ -395,15 +442,19 @@ impl Playout {
         // In noise also in place of lost packets: nobody knows when the voice began.
         let recovered =
             !self.in_noise && next.is_some_and(|next| decoder.recover(duration, next, sound));
+        let mut made = decoder.channels();
         if self.in_noise {
             self.noise.make(duration, sound);
+            made = Channels::Mono;
         } else if !recovered && !gone {
             decoder.conceal(duration, next, sound);
         }
+        self.spread(before, made);
         if self.sound.len() == before {
             // The decoder had nothing to offer: the time passes in silence.
-            let silence = (duration * self.samples_per_tick) as usize;
-            self.sound.resize(before + silence.max(1), 0);
+            let silence = (duration * self.samples_per_tick).max(1) as usize;
+            self.sound
+                .resize(before + silence * self.channels.count(), 0);
         }
         if recovered {
             self.counters.recovered += 1;
@@ -424,6 +475,13 @@ impl Playout {
             }
         }
         self.gap = if lost { self.gap.saturating_add(1) } else { 0 };
+    }
+
+    /// What was made from here on with fewer channels than there are goes to both sides alike.
+    fn spread(&mut self, from: usize, made: Channels) {
+        if (made, self.channels) == (Channels::Mono, Channels::Stereo) {
+            channels::spread(&mut self.sound, from);
+        }
     }
 
     /// Made-up sound from here on becomes weaker: libopus would go on with a tone for seconds.

@@ -20,7 +20,7 @@ use crate::quality::Remote;
 use crate::reception::Block;
 use crate::redundancy::Redundancy;
 use crate::rtcp::{self, Report};
-use crate::{Codec, FRAME, OpusSettings};
+use crate::{Channels, Codec, FRAME, OpusSettings, Sides};
 
 use self::congestion::{Congestion, Heard, Sent};
 use self::incoming::{Incoming, Received};
@@ -41,6 +41,11 @@ pub struct StreamConfig {
     pub rtcp_mux: bool,
     /// Opus sends in-band FEC (`useinbandfec` of the peer's `a=fmtp`, on by default).
     pub send_fec: bool,
+    /// The channels that Opus sends: two if the peer likes to get them (`stereo` of its `a=fmtp`). The other
+    /// codecs have one.
+    pub send_channels: Channels,
+    /// The channels that what comes is played with, as far as the codec has them, whatever the peer sends.
+    pub receive_channels: Channels,
     /// How much sound a packet of ours holds: 10, 20 (by default), 40 or 60 ms.
     pub ptime: Duration,
     /// Redundancy beside Opus (RFC 2198), if it was agreed.
@@ -68,6 +73,8 @@ impl StreamConfig {
             cname: cname.into(),
             rtcp_mux: true,
             send_fec: true,
+            send_channels: Channels::Mono,
+            receive_channels: Channels::Mono,
             ptime: PTIME,
             redundancy: Redundancy::default(),
             opus: OpusSettings::default(),
@@ -82,6 +89,7 @@ impl StreamConfig {
         PayloadTypes {
             codecs: self.receive.clone(),
             comfort_noise: self.comfort_noise.receive,
+            channels: self.receive_channels,
         }
     }
 
@@ -240,14 +248,8 @@ impl MediaStream {
         config.check()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let begin = [rng.next_u32(), rng.next_u32(), rng.next_u32()];
-        let mut outgoing = Outgoing::new(
-            config.send,
-            config.send_fec,
-            config.ptime,
-            config.redundancy.send,
-            begin,
-        )
-        .map_err(|error| StreamError::Opus(error.to_string()))?;
+        let mut outgoing =
+            Outgoing::new(&config, begin).map_err(|error| StreamError::Opus(error.to_string()))?;
         outgoing.set_telephone_event(config.telephone_event);
         outgoing
             .configure(&config.opus)
@@ -291,12 +293,25 @@ impl MediaStream {
     }
 
     /// Sound from the microphone, by rights a frame of 10 ms ([`FRAME`] samples): as soon as there
-    /// is enough for a packet, it is encoded and queued.
+    /// is enough for a packet, it is encoded and queued. Of a stream that sends two channels, both get it.
     pub fn handle_capture(&mut self, now: Instant, frame: &[i16]) {
         if self.closed || self.ceased.is_some() {
             return;
         }
         self.outgoing.capture(now, frame);
+        self.send_captured(now);
+    }
+
+    /// The same with two sides, which are mixed where the stream sends one channel.
+    pub fn handle_capture_sides(&mut self, now: Instant, sides: &Sides) {
+        if self.closed || self.ceased.is_some() {
+            return;
+        }
+        self.outgoing.capture_sides(now, sides);
+        self.send_captured(now);
+    }
+
+    fn send_captured(&mut self, now: Instant) {
         while let Some(payload) = self.outgoing.packet() {
             if self.outgoing.packets + self.sent_before.0 == 1 {
                 self.event(MediaEvent::FirstSent);
@@ -482,9 +497,15 @@ impl MediaStream {
     }
 
     /// The next 10 ms to be heard: to be called every 10 ms, as steadily as the owner can. `None`
-    /// before anything came (and while the first packets are held against jitter): play silence.
+    /// before anything came (and while the first packets are held against jitter): play silence. Of two
+    /// channels it is the mix.
     pub fn playout(&mut self, now: Instant) -> Option<[i16; FRAME]> {
         self.incoming.frame(now)
+    }
+
+    /// Both sides of what the last [`playout`](Self::playout) gave; `None` if that has one channel only.
+    pub fn sides(&self) -> Option<&Sides> {
+        self.incoming.sides.as_ref()
     }
 
     /// How much longer the sound of the last [`playout`](Self::playout) should last (above 1), or

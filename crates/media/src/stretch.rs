@@ -1,5 +1,9 @@
 //! Makes sound a little longer or shorter without a change of pitch (WSOLA): a stretch about as
-//! long as a period of the voice is left out or heard twice, where the waveform best fits itself.
+//! long as a period of the voice is left out or heard twice, where the waveform best fits itself. Two
+//! sides are cut at the same place, where both together fit best: so they stay together.
+//! All lengths are samples of one channel.
+
+use crate::Channels;
 
 /// The shortest stretch: 2.5 ms.
 const SHORTEST: usize = 120;
@@ -16,34 +20,38 @@ const LIKENESS: f32 = 0.6;
 
 /// Leaves a stretch out at the begin of `sound` and says how long it was: zero if there is too
 /// little sound, or none that fits and `must` is false.
-pub(crate) fn shorten(sound: &mut Vec<i16>, must: bool) -> usize {
-    let Some(lag) = fitting_lag(sound, must) else {
+pub(crate) fn shorten(sound: &mut Vec<i16>, channels: Channels, must: bool) -> usize {
+    let channels = channels.count();
+    let Some(lag) = fitting_lag(sound, channels, must) else {
         return 0;
     };
-    for n in 0..SEAM {
-        let faded = fade(at(sound, n), at(sound, n + lag), n);
+    let (seam, leap) = (SEAM * channels, lag * channels);
+    for n in 0..seam {
+        let faded = fade(at(sound, n), at(sound, n + leap), n / channels);
         if let Some(place) = sound.get_mut(n) {
             *place = faded;
         }
     }
-    sound.drain(SEAM..SEAM + lag);
+    sound.drain(seam..seam + leap);
     lag
 }
 
 /// Repeats a stretch at the begin of `sound` and says how long it is.
-pub(crate) fn lengthen(sound: &mut Vec<i16>, must: bool) -> usize {
-    let Some(lag) = fitting_lag(sound, must) else {
+pub(crate) fn lengthen(sound: &mut Vec<i16>, channels: Channels, must: bool) -> usize {
+    let channels = channels.count();
+    let Some(lag) = fitting_lag(sound, channels, must) else {
         return 0;
     };
-    let mut before = [0; NEEDED];
+    let (seam, leap) = (SEAM * channels, lag * channels);
+    let mut before = [0; NEEDED * Channels::Stereo.count()];
     for (place, sample) in before.iter_mut().zip(sound.iter()) {
         *place = *sample;
     }
     let end = sound.len();
-    sound.resize(end + lag, 0);
-    sound.copy_within(SEAM..end, SEAM + lag);
-    for (n, place) in sound.iter_mut().skip(lag).take(SEAM).enumerate() {
-        *place = fade(at(&before, n + lag), at(&before, n), n);
+    sound.resize(end + leap, 0);
+    sound.copy_within(seam..end, seam + leap);
+    for (n, place) in sound.iter_mut().skip(leap).take(seam).enumerate() {
+        *place = fade(at(&before, n + leap), at(&before, n), n / channels);
     }
     lag
 }
@@ -58,23 +66,27 @@ fn fade(from: f32, to: f32, n: usize) -> i16 {
 }
 
 /// The lag at which the begin of the sound fits best to itself.
-fn fitting_lag(sound: &[i16], must: bool) -> Option<usize> {
-    let head = sound.get(..SEAM)?;
-    let sound = sound.get(..NEEDED)?;
+fn fitting_lag(sound: &[i16], channels: usize, must: bool) -> Option<usize> {
+    let head = sound.get(..SEAM * channels)?;
+    let sound = sound.get(..NEEDED * channels)?;
     let energy: f32 = head.iter().map(|&s| f32::from(s).powi(2)).sum();
-    if energy / (SEAM as f32) < QUIET {
+    if energy / (head.len() as f32) < QUIET {
         return Some(LONGEST);
     }
     let mut best = (LONGEST, -1.0f32);
     for lag in SHORTEST..=LONGEST {
-        // Every third sample is enough to find the fit.
-        let shifted = sound.iter().skip(lag).step_by(3);
+        let shifted = sound.get(lag * channels..)?;
         let (mut product, mut own, mut other) = (0.0f32, 1.0f32, 1.0f32);
-        for (&a, &b) in head.iter().step_by(3).zip(shifted) {
-            let (a, b) = (f32::from(a), f32::from(b));
-            product += a * b;
-            own += a * a;
-            other += b * b;
+        for side in 0..channels {
+            // Every third sample is enough to find the fit.
+            let head = head.get(side..)?.iter().step_by(3 * channels);
+            let shifted = shifted.get(side..)?.iter().step_by(3 * channels);
+            for (&a, &b) in head.zip(shifted) {
+                let (a, b) = (f32::from(a), f32::from(b));
+                product += a * b;
+                own += a * a;
+                other += b * b;
+            }
         }
         let likeness = product / (own * other).sqrt();
         if likeness > best.1 {
@@ -101,7 +113,7 @@ mod tests {
     fn a_tone_becomes_longer_and_shorter_and_stays_a_tone() {
         for change in [shorten, lengthen] {
             let mut sound = sine(48_000);
-            let by = change(&mut sound, false);
+            let by = change(&mut sound, Channels::Mono, false);
             assert!((SHORTEST..=LONGEST).contains(&by));
             assert_eq!(sound.len().abs_diff(48_000), by);
             let report = tone::measure(&sound, 440.0, 48_000, 0.28);
@@ -113,7 +125,30 @@ mod tests {
 
     #[test]
     fn too_little_sound_is_left_alone_and_silence_gives_most() {
-        assert_eq!(shorten(&mut sine(NEEDED - 1), true), 0);
-        assert_eq!(lengthen(&mut vec![0; NEEDED], false), LONGEST);
+        let mono = Channels::Mono;
+        assert_eq!(shorten(&mut sine(NEEDED - 1), mono, true), 0);
+        assert_eq!(lengthen(&mut vec![0; NEEDED], mono, false), LONGEST);
+    }
+
+    #[test]
+    fn both_sides_are_changed_at_the_same_place_and_stay_apart() {
+        // With opposite signs a mix would be silent, and any seam would seem to fit.
+        for left_is in [0, -1] {
+            let both = |right: i16| [left_is * right, right];
+            let before: Vec<i16> = sine(48_000).into_iter().flat_map(both).collect();
+            for change in [shorten, lengthen] {
+                let mut sound = before.clone();
+                let by = change(&mut sound, Channels::Stereo, false);
+                assert!((SHORTEST..=LONGEST).contains(&by));
+                assert_eq!(sound.len().abs_diff(96_000), 2 * by);
+                let right: Vec<i16> = sound.iter().skip(1).step_by(2).copied().collect();
+                let report = tone::measure(&right, 440.0, 48_000, 0.28);
+                assert_eq!(report.longest_gap_ms, 0.0);
+                let step = right.windows(2).map(|w| w[0].abs_diff(w[1])).max().unwrap();
+                assert!(step < 700, "a click of {step}");
+                let mut pairs = sound.as_chunks::<2>().0.iter();
+                assert!(pairs.all(|[left, right]| *left == left_is * right));
+            }
+        }
     }
 }

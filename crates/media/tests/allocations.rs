@@ -12,7 +12,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ringtrue_media::comfort_noise::{CN_TYPE, ComfortNoise};
 use ringtrue_media::redundancy::{PARITY_TYPE, RED_TYPE, Redundancy, RedundancyTypes};
-use ringtrue_media::{Codec, FRAME, FRAME_TIME, MediaStream, SAMPLE_RATE, StreamConfig};
+use ringtrue_media::{
+    Channels, Codec, FRAME, FRAME_TIME, MediaStream, SAMPLE_RATE, Sides, StreamConfig,
+};
 
 thread_local! {
     /// Whether this thread's allocations count, and how many there were.
@@ -225,8 +227,19 @@ fn step(
         these.rtp += if is_rtcp(&packet) { 0 } else { count };
         ways[1 - end].spare.push(packet);
     }
-    these.capture += counted(|| stream.handle_capture(now, frame)).1;
-    these.playout += counted(|| (stream.playout(now), stream.pace())).1;
+    these.capture += match stream.config().send_channels {
+        Channels::Mono => counted(|| stream.handle_capture(now, frame)).1,
+        Channels::Stereo => {
+            let sides = sides_of(frame);
+            counted(|| stream.handle_capture_sides(now, &sides)).1
+        }
+    };
+    these.playout += counted(|| {
+        let heard = stream.playout(now);
+        let sides = stream.sides().is_some();
+        (heard, sides, stream.pace())
+    })
+    .1;
     stream.handle_timeout(now);
     while stream.poll_event().is_some() {}
     loop {
@@ -237,6 +250,16 @@ fn step(
         sent(&transmit.payload, lost);
         these.transmit += counted(|| stream.recycle(transmit.payload)).1;
     }
+}
+
+/// The voice is on the right, and its echo on the left.
+fn sides_of(frame: &[i16]) -> Sides {
+    let mut sides = [[0; FRAME]; 2];
+    for (place, sample) in sides[0].iter_mut().skip(100).zip(frame) {
+        *place = sample / 2;
+    }
+    sides[1].copy_from_slice(frame);
+    sides
 }
 
 fn look(seen: &mut Seen, packet: &[u8], lost: bool) {
@@ -309,6 +332,19 @@ fn opus_with_dred() {
     let mut config = StreamConfig::new(Codec::Opus, "test");
     config.opus.dred_ms = 300;
     allocates_nothing(&config);
+}
+
+#[test]
+fn opus_in_stereo() {
+    for mut config in [
+        StreamConfig::new(Codec::Opus, "test"),
+        protected(None),
+        protected(Some(PARITY_TYPE)),
+    ] {
+        config.send_channels = Channels::Stereo;
+        config.receive_channels = Channels::Stereo;
+        allocates_nothing(&config);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! Skipped, with a word about it, where `pulseaudio` is not installed.
 #![cfg(all(feature = "sound", target_os = "linux"))]
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -14,7 +15,7 @@ use ringtrue_media::audio::{
     AudioInput, AudioOutput, Bell, ChangeReason, DeviceChange, DeviceKind, Sink, Source, Tone,
     devices,
 };
-use ringtrue_media::{FRAME, FRAME_TIME, tone};
+use ringtrue_media::{Channels, FRAME, FRAME_TIME, tone};
 
 const SCRIPT: &str = "\
 .fail
@@ -142,6 +143,63 @@ fn inside_a_server() {
     }
 }
 
+#[test]
+fn a_sink_gets_both_sides() {
+    run_inside("inside_a_server_with_sides");
+}
+
+/// The judge is `parec`, at the sink's monitor.
+#[test]
+#[ignore = "run by a_sink_gets_both_sides"]
+fn inside_a_server_with_sides() {
+    let recorder = Command::new("parec")
+        .args(["--device=alpha.monitor", "--raw", "--rate=48000"])
+        .args(["--channels=2", "--format=s16le"])
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut recorder) = recorder else {
+        println!("skipped: parec is not installed");
+        return;
+    };
+    let mut recorded = recorder.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut octets = Vec::new();
+        recorded.read_to_end(&mut octets).map(|_| octets)
+    });
+    let output = AudioOutput::parse("alpha").unwrap();
+    let mut speaker = output.open_channels(Channels::Stereo).unwrap();
+    let (mut left, mut right) = (Tone::new(440.0), Tone::new(880.0));
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        let mut sides = [[0; FRAME]; 2];
+        while speaker.wants_frame() == Some(true) {
+            left.read(&mut sides[0]);
+            right.read(&mut sides[1]);
+            speaker.write_sides(&sides).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    recorder.kill().unwrap();
+    recorder.wait().unwrap();
+    let octets = reader.join().unwrap().unwrap();
+    let samples = octets.as_chunks::<4>().0.iter();
+    let [left, right]: [Vec<i16>; 2] = [0, 2].map(|at| {
+        let side = samples.clone();
+        side.map(|octets| i16::from_le_bytes([octets[at], octets[at + 1]]))
+            .collect()
+    });
+    for (side, own, other) in [(left, 440.0, 880.0), (right, 880.0, 440.0)] {
+        let report = tone::measure(&side, own, 48_000, 0.1);
+        println!("{own} Hz: {report:?}");
+        assert!(report.seconds > 2.8, "{own} {report:?}");
+        let power = |hz| -> f64 {
+            let parts = side.chunks_exact(FRAME * 10);
+            parts.map(|part| tone::level(part, hz).powi(2)).sum()
+        };
+        assert!(power(own) > 300.0 * power(other), "{own}");
+    }
+}
+
 /// What an owner does with its devices: a frame whenever one is wanted or there, in real time.
 fn play_and_capture(speaker: &mut dyn Sink, microphone: &mut dyn Source, frames: u32) -> Vec<i16> {
     let mut tone = Tone::new(440.0);
@@ -229,14 +287,24 @@ fn speaker(name: &str) -> (Box<dyn Sink>, Receiver<DeviceChange>) {
     let (tell, told) = mpsc::channel();
     let tell = Box::new(move |change| drop(tell.send(change)));
     let output = AudioOutput::parse(name).unwrap();
-    (output.open_with(&Bell::silent(), tell).unwrap(), told)
+    (
+        output
+            .open_with(Channels::Mono, &Bell::silent(), tell)
+            .unwrap(),
+        told,
+    )
 }
 
 fn microphone(name: &str) -> (Box<dyn Source>, Receiver<DeviceChange>) {
     let (tell, told) = mpsc::channel();
     let tell = Box::new(move |change| drop(tell.send(change)));
     let input = AudioInput::parse(name).unwrap();
-    (input.open_with(&Bell::silent(), tell).unwrap(), told)
+    (
+        input
+            .open_with(Channels::Mono, &Bell::silent(), tell)
+            .unwrap(),
+        told,
+    )
 }
 
 fn change(told: &Receiver<DeviceChange>, kind: DeviceKind, reason: ChangeReason) -> DeviceChange {

@@ -32,6 +32,8 @@ pub struct ResolveQuery(pub u64);
 /// One frame of sound: 10 ms, 48 kHz, mono.
 pub type Frame = [i16; ringtrue_media::FRAME];
 
+pub use ringtrue_media::Sides;
+
 /// One address of one of the host's interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -159,8 +161,10 @@ pub enum Output {
     Play {
         /// The call.
         call: CallKey,
-        /// The sound.
+        /// The sound, of one channel.
         frame: Box<Frame>,
+        /// Both sides of it, where the call is heard with two.
+        sides: Option<Box<Sides>>,
         /// How much longer it should last (above 1) or shorter, by tenths of a percent, if the
         /// speaker can do that ([`MediaStream::pace`](ringtrue_media::MediaStream::pace)).
         pace: f64,

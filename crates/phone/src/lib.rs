@@ -29,7 +29,7 @@ pub use event::{CallRef, EventKind, PhoneEvent};
 pub use identity::{CallError, SettingsError};
 pub use io::{
     BindRequest, CallKey, Connection, Frame, Interface, LookupError, LookupResult, MapRequest,
-    NaptrRecord, Output, RecordKind, Records, ResolveQuery, SrvRecord,
+    NaptrRecord, Output, RecordKind, Records, ResolveQuery, Sides, SrvRecord,
 };
 pub use phone::Phone;
 pub use settings::Settings;

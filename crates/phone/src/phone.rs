@@ -20,7 +20,7 @@ use crate::gathering::{Keeper, MediaSockets, StreamEvent};
 use crate::identity::{CallError, SettingsError, endpoint_config, own_identity, parse_target};
 use crate::io::{
     BindRequest, CallKey, Connection, Frame, Interface, LookupResult, MapRequest, Output,
-    ResolveQuery,
+    ResolveQuery, Sides,
 };
 use crate::mapping::Remapped;
 use crate::settings::Settings;
@@ -474,6 +474,13 @@ impl Phone {
     pub fn handle_captured(&mut self, now: Instant, call: CallKey, frame: &Frame) {
         self.with_call(now, call, |call, desk| {
             call.handle_captured(desk, now, frame)
+        });
+    }
+
+    /// The same of both sides.
+    pub fn handle_captured_sides(&mut self, now: Instant, call: CallKey, sides: &Sides) {
+        self.with_call(now, call, |call, desk| {
+            call.handle_captured_sides(desk, now, sides)
         });
     }
 

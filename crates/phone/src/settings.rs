@@ -156,6 +156,9 @@ pub struct Settings {
     pub opus_complexity: u8,
     /// Whether Opus packets are all of one size, both ways (RFC 6562).
     pub opus_cbr: bool,
+    /// Whether Opus has two channels, to us and, where the peer likes to get them, from us (RFC 7587 section
+    /// 7.1).
+    pub stereo: bool,
     /// Whether pauses in speech are not sent (DTX, comfort noise).
     pub dtx: bool,
     /// What an incoming call is answered with.
@@ -199,6 +202,7 @@ impl Default for Settings {
             srtp: SrtpUse::Optional,
             opus_complexity: OpusSettings::default().complexity,
             opus_cbr: false,
+            stereo: false,
             dtx: false,
             answer: AnswerWhen::Asked,
             register: false,

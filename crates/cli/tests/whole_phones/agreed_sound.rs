@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringtrue_media::Codec;
-use ringtrue_phone::EventKind;
+use ringtrue_media::{Codec, tone};
+use ringtrue_phone::{EventKind, Settings, Sides};
 use ringtrue_testnet::Verdict;
 
 use crate::stage::{Setup, Stage};
@@ -225,5 +225,83 @@ fn opus_pauses_as_the_other_side_would_like_it() {
         let (_, pause) = pause(setup);
         let sent: usize = pause.in_pause.values().sum();
         assert!((least..=most).contains(&sent), "{:?}", pause.in_pause);
+    }
+}
+
+/// What bob heard in the last two seconds: with both sides, if he has them.
+fn last_heard(stage: &Stage) -> Vec<Sides> {
+    let played = stage.bob().played();
+    let heard = played[played.len() - 300..played.len() - 100].iter();
+    heard
+        .filter_map(|played| played.sides.as_deref().copied())
+        .collect()
+}
+
+/// How loud a tone is on one side.
+fn loudness(heard: &[Sides], side: usize, hz: f64) -> f64 {
+    let sound: Vec<i16> = heard.iter().flat_map(|both| both[side]).collect();
+    level(&sound, hz)
+}
+
+/// In parts of 100 ms: where sound was stretched, the phase has a step.
+fn level(sound: &[i16], hz: f64) -> f64 {
+    let parts = sound.chunks_exact(4_800);
+    let count = parts.len() as f64;
+    let power: f64 = parts.map(|part| tone::level(part, hz).powi(2)).sum();
+    (power / count).sqrt()
+}
+
+/// Alice speaks on the left and, with another tone, on the right. It stays so where she may send two
+/// channels and bob likes to get them; otherwise bob hears both tones, on as many sides as he has.
+#[test]
+fn sides_are_apart_where_both_want_it() {
+    const RIGHT: f64 = 1_300.0;
+    let mono: fn(&mut Settings) = |settings| settings.duration = Some(Duration::from_secs(6));
+    let stereo: fn(&mut Settings) = |settings| {
+        settings.stereo = true;
+        settings.duration = Some(Duration::from_secs(6));
+    };
+    let g711: fn(&mut Settings) = |settings| {
+        settings.stereo = true;
+        settings.codecs = vec![Codec::Pcma];
+    };
+    for (alices, bobs, has_sides, apart) in [
+        (stereo, stereo, true, true),
+        (mono, stereo, true, false),
+        (stereo, mono, false, false),
+        (mono, mono, false, false),
+        (stereo, g711, false, false),
+    ] {
+        let mut stage = Setup {
+            alices,
+            bobs,
+            ..Setup::default()
+        }
+        .build();
+        let left = stage.alice().tone();
+        stage.speak_on_the_right(RIGHT);
+        stage.dial();
+        stage.run(10);
+        let heard = last_heard(&stage);
+        assert_eq!(
+            heard.len(),
+            if has_sides { 200 } else { 0 },
+            "{}",
+            stage.story()
+        );
+        if has_sides {
+            for (side, own, other) in [(0, left, RIGHT), (1, RIGHT, left)] {
+                let (own, other) = (loudness(&heard, side, own), loudness(&heard, side, other));
+                assert!(own > 0.05, "{side} {own}");
+                assert_eq!(own > 10.0 * other, apart, "{side} {own} {other}");
+            }
+        }
+        // Levels, recordings and whoever asks for one channel have the mix.
+        let played = stage.bob().played();
+        let mixed = &played[played.len() - 300..played.len() - 100];
+        let mixed: Vec<i16> = mixed.iter().flat_map(|played| *played.frame).collect();
+        for hz in [left, RIGHT] {
+            assert!(level(&mixed, hz) > 0.05, "{hz}: {}", stage.story());
+        }
     }
 }

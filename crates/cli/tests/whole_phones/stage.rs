@@ -388,6 +388,13 @@ impl Stage {
         }
     }
 
+    /// From now on alice speaks this tone on the right, and her own on the left.
+    pub fn speak_on_the_right(&mut self, tone: f64) {
+        self.simulation
+            .node_mut(self.alice)
+            .speak_on_the_right(tone);
+    }
+
     pub fn hang_up(&mut self) {
         let now = self.simulation.now();
         let call = self.call.unwrap();

@@ -24,7 +24,7 @@ use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, Device, Host, SampleFormat, StreamConfig, SupportedStreamConfig};
 
 use super::{AudioError, Bell, DeviceInfo, DeviceKind};
-use crate::SAMPLE_RATE;
+use crate::{Channels, SAMPLE_RATE};
 
 pub use self::capture::CaptureDevice;
 pub use self::playback::PlaybackDevice;
@@ -208,9 +208,14 @@ struct Format {
     sample: SampleFormat,
 }
 
-/// The formats to try, the best one first: 48 kHz, few channels, a small fixed buffer; then what
-/// the device itself proposes.
-fn formats(device: &Device, kind: DeviceKind, period: Duration) -> Result<Vec<Format>, String> {
+/// The formats to try, the best one first: 48 kHz, few channels but not fewer than these, a small fixed
+/// buffer; then what the device itself proposes.
+fn formats(
+    device: &Device,
+    kind: DeviceKind,
+    channels: Channels,
+    period: Duration,
+) -> Result<Vec<Format>, String> {
     let ranges: Vec<_> = match kind {
         DeviceKind::Input => device.supported_input_configs().map(Iterator::collect),
         DeviceKind::Output => device.supported_output_configs().map(Iterator::collect),
@@ -221,7 +226,11 @@ fn formats(device: &Device, kind: DeviceKind, period: Duration) -> Result<Vec<Fo
         .into_iter()
         .filter_map(|range| range.try_with_sample_rate(SAMPLE_RATE))
         .filter(|config| preference(config.sample_format()).is_some())
-        .min_by_key(|config| (config.channels(), preference(config.sample_format())));
+        .min_by_key(|config| {
+            let too_few = usize::from(config.channels()) < channels.count();
+            let format = preference(config.sample_format());
+            (too_few, config.channels(), format)
+        });
     let mut formats = Vec::new();
     if best.is_none() {
         proposed.as_ref().map_err(String::clone)?;

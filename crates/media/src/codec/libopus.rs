@@ -11,7 +11,7 @@ use std::ptr::{self, NonNull};
 
 use opusic_sys as sys;
 
-use crate::SAMPLE_RATE;
+use crate::{Channels, SAMPLE_RATE};
 
 /// Samples a second, as libopus takes them.
 const RATE: i32 = SAMPLE_RATE as i32;
@@ -55,13 +55,6 @@ fn made<T>(pointer: *mut T, error: c_int) -> Result<NonNull<T>, Error> {
         error => error,
     };
     NonNull::new(pointer).ok_or(Error(otherwise))
-}
-
-/// One voice, or two sides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Channels {
-    Mono = 1,
-    Stereo = 2,
 }
 
 /// What an encoder is for.
@@ -229,6 +222,10 @@ impl Decoder {
         let state = unsafe { sys::opus_decoder_create(RATE, channels as c_int, &raw mut error) };
         let state = made(state, error)?;
         Ok(Decoder { state, channels })
+    }
+
+    pub(crate) fn channels(&self) -> Channels {
+        self.channels
     }
 
     /// How much work it does, 0 to 10: from 5 on, a neural network makes up what is lost.

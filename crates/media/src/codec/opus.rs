@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::OpusSettings;
 use super::libopus::{
-    Application, Bandwidth, Channels, Decoder, Dred, Encoder, Error, GRAIN, Input, LONGEST,
-    Setting, frame_heads, has_fec, samples,
+    Application, Bandwidth, Decoder, Dred, Encoder, Error, GRAIN, Input, LONGEST, Setting,
+    frame_heads, has_fec, samples,
 };
 use crate::jitter::Pause;
-use crate::{FRAME, SAMPLE_RATE};
+use crate::{Channels, FRAME, SAMPLE_RATE};
 
-/// What the encoder is told at first, in bits a second.
+/// What the encoder is told at first, in bits a second of one channel.
 const BITRATE: i32 = 38_000;
 /// From 5 on the voice loses nothing that is heard; from 7 on the encoder tells music and tones from
 /// speech, and its choice of mode decides how well a lost packet can be concealed.
@@ -40,14 +40,15 @@ pub(crate) struct OpusEncoder {
     encoder: Encoder,
     /// The most bits a second that the peer takes.
     most: i32,
+    channels: Channels,
     /// What it looks ahead.
     look_ahead: Duration,
 }
 
 impl OpusEncoder {
-    pub(crate) fn new(fec: bool) -> Result<OpusEncoder, Error> {
-        let mut encoder = Encoder::new(Channels::Mono, Application::Voip)?;
-        encoder.set(Setting::Bitrate, BITRATE)?;
+    pub(crate) fn new(fec: bool, channels: Channels) -> Result<OpusEncoder, Error> {
+        let mut encoder = Encoder::new(channels, Application::Voip)?;
+        encoder.set(Setting::Bitrate, first_bitrate(channels))?;
         // Up to 8 kHz: below some 60 kbit/s the bits do more good there (docs/decisions/0017).
         encoder.set(Setting::MaxBandwidth, Bandwidth::Wide as i32)?;
         encoder.set(Setting::Complexity, COMPLEXITY.into())?;
@@ -57,6 +58,7 @@ impl OpusEncoder {
         Ok(OpusEncoder {
             encoder,
             most: i32::MAX,
+            channels,
             look_ahead: Duration::from_secs(samples) / SAMPLE_RATE,
         })
     }
@@ -65,7 +67,7 @@ impl OpusEncoder {
         self.look_ahead
     }
 
-    /// Writes the packet of this sound in place of what `packet` holds.
+    /// Writes the packet of this sound, of all channels in turns, in place of what `packet` holds.
     pub(crate) fn encode(&mut self, sound: &[i16], packet: &mut Vec<u8>) -> Result<(), Error> {
         self.encoder.encode(sound, packet, LONGEST_PACKET)
     }
@@ -88,7 +90,7 @@ impl OpusEncoder {
         if let Some(most) = settings.max_bitrate {
             // RFC 7587 section 6.1: from 6000 on, or it is no sensible rate.
             self.most = i32::try_from(most).unwrap_or(i32::MAX).max(6_000);
-            self.set_bitrate(BITRATE)?;
+            self.set_bitrate(first_bitrate(self.channels))?;
         }
         if let Some(rate) = settings.max_playback_rate {
             // RFC 7587 section 3.1.1, table 1; never more than we send anyway.
@@ -113,6 +115,11 @@ impl OpusEncoder {
         let tens = i32::try_from(ms / 10).unwrap_or(i32::MAX).min(MOST_DRED);
         self.encoder.set(Setting::Dred, tens)
     }
+}
+
+/// What the encoder of so many channels is told at first.
+fn first_bitrate(channels: Channels) -> i32 {
+    (f64::from(BITRATE) * channels.bits()) as i32
 }
 
 /// A packet after a gap.
@@ -149,14 +156,19 @@ pub(crate) struct OpusDecoder {
 }
 
 impl OpusDecoder {
-    pub(crate) fn new() -> Result<OpusDecoder, Error> {
+    /// Whatever the packets hold, so many channels come out: a voice goes to both sides, two are mixed.
+    pub(crate) fn new(channels: Channels) -> Result<OpusDecoder, Error> {
         Ok(OpusDecoder {
-            decoder: Decoder::new(Channels::Mono)?,
+            decoder: Decoder::new(channels)?,
             concealment: CLASSIC_CONCEALMENT,
             dred: None,
             read: None,
             reach: 0,
         })
+    }
+
+    pub(crate) fn channels(&self) -> Channels {
+        self.decoder.channels()
     }
 
     pub(crate) fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), Error> {
@@ -167,7 +179,7 @@ impl OpusDecoder {
         // from speech took it for music, or speech has more bits than we send.
         let music = payload.first().is_some_and(|toc| toc & 0x80 != 0);
         let sound = out.get(begin..).unwrap_or_default();
-        self.set_concealment(match music || is_high_tone(sound) {
+        self.set_concealment(match music || has_high_tone(sound, self.channels()) {
             true => CLASSIC_CONCEALMENT,
             false => DEEP_CONCEALMENT,
         });
@@ -231,12 +243,21 @@ fn grains(samples: usize) -> usize {
     samples.next_multiple_of(GRAIN).clamp(GRAIN, LONGEST)
 }
 
-/// Whether this is one tone that no voice has for its pitch, as signals are: the network's vocoder ends at
-/// [`HIGHEST_PITCH`]. Of a tone, the sum of the samples before and after each is in proportion to it.
-fn is_high_tone(sound: &[i16]) -> bool {
+/// Whether a side of this is a high tone.
+fn has_high_tone(sound: &[i16], channels: Channels) -> bool {
+    let sides = 0..channels.count();
+    let mut sides = sides.filter_map(|side| sound.get(side..));
+    sides.any(|side| is_high_tone(side, channels))
+}
+
+/// Whether the first of the channels is one tone that no voice has for its pitch, as signals are: the
+/// network's vocoder ends at [`HIGHEST_PITCH`]. Of a tone, the sum of the samples before and after each is
+/// in proportion to it.
+fn is_high_tone(sound: &[i16], channels: Channels) -> bool {
     let (mut square, mut product, mut sum) = (0.0, 0.0, 0.0);
     // At 16 kHz, as libopus codes it.
-    let samples = || sound.iter().step_by(3).map(|sample| f64::from(*sample));
+    let step = 3 * channels.count();
+    let samples = || sound.iter().step_by(step).map(|sample| f64::from(*sample));
     for ((before, here), after) in samples().zip(samples().skip(1)).zip(samples().skip(2)) {
         square += here * here;
         product += here * (before + after);
@@ -256,12 +277,13 @@ fn append(
     out: &mut Vec<i16>,
 ) -> Result<(), Error> {
     let begin = out.len();
-    out.resize(begin + room, 0);
+    let channels = decoder.channels().count();
+    out.resize(begin + room * channels, 0);
     let decoded = match out.get_mut(begin..) {
         Some(room) => decoder.decode(input, room),
         None => Ok(0),
     };
-    out.truncate(begin + *decoded.as_ref().unwrap_or(&0));
+    out.truncate(begin + channels * *decoded.as_ref().unwrap_or(&0));
     decoded.map(drop)
 }
 
@@ -283,7 +305,11 @@ pub(crate) fn pause(payload: &[u8]) -> Pause {
     let Some(parts) = silk_parts(toc) else {
         return Pause::No;
     };
-    match heads.any(|first| first >> (8 - parts) != 0) {
+    // RFC 6716 section 4.2.3: of stereo, the flags of the middle come first, with one for FEC behind them,
+    // and then those of what the sides differ in.
+    let is_stereo = toc & 0x04 != 0;
+    let voiced = |flags: u8| flags >> (8 - parts) != 0;
+    match heads.any(|first| voiced(first) || (is_stereo && voiced(first << (parts + 1)))) {
         true => Pause::No,
         false => Pause::Possible,
     }
@@ -341,7 +367,7 @@ mod tests {
     }
 
     fn packets(count: usize) -> Vec<Vec<u8>> {
-        let mut encoder = OpusEncoder::new(true).unwrap();
+        let mut encoder = OpusEncoder::new(true, Channels::Mono).unwrap();
         encoder.expect_loss(20).unwrap();
         // Speech-like enough for SILK: a low tone.
         let mut source = Tone::new(300.0);
@@ -352,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_tone_makes_the_round_trip() {
-        let mut decoder = OpusDecoder::new().unwrap();
+        let mut decoder = OpusDecoder::new(Channels::Mono).unwrap();
         let mut sound = Vec::new();
         for packet in packets(50) {
             assert_eq!(duration(&packet), Some(960));
@@ -370,7 +396,7 @@ mod tests {
     fn a_lost_packet_is_made_up_of_fec_or_guessed() {
         let packets = packets(30);
         for fec in [true, false] {
-            let mut decoder = OpusDecoder::new().unwrap();
+            let mut decoder = OpusDecoder::new(Channels::Mono).unwrap();
             let mut sound = Vec::new();
             for (index, packet) in packets.iter().enumerate() {
                 if index == 20 {
@@ -401,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_voice_is_sent_with_fec_and_a_lost_packet_comes_back() {
-        let mut encoder = OpusEncoder::new(true).unwrap();
+        let mut encoder = OpusEncoder::new(true, Channels::Mono).unwrap();
         encoder.expect_loss(20).unwrap();
         let voice = voice(100);
         let packets: Vec<_> = voice
@@ -411,7 +437,7 @@ mod tests {
         let with_fec = packets.iter().filter(|packet| has_fec(packet)).count();
         assert!(with_fec > 30, "{with_fec}");
         // The same without FEC has none.
-        let mut plain = OpusEncoder::new(false).unwrap();
+        let mut plain = OpusEncoder::new(false, Channels::Mono).unwrap();
         assert!(
             voice
                 .iter()
@@ -420,7 +446,10 @@ mod tests {
 
         // Every tenth frame is lost: FEC comes nearer to the truth than a guess.
         let error = |fec: bool| {
-            let (mut whole, mut lossy) = (OpusDecoder::new().unwrap(), OpusDecoder::new().unwrap());
+            let (mut whole, mut lossy) = (
+                OpusDecoder::new(Channels::Mono).unwrap(),
+                OpusDecoder::new(Channels::Mono).unwrap(),
+            );
             let mut error = 0.0;
             for (index, packet) in packets.iter().enumerate() {
                 let (mut truth, mut sound) = (Vec::new(), Vec::new());
@@ -446,7 +475,7 @@ mod tests {
     #[test]
     fn packets_are_of_one_size_or_small_or_narrow_when_the_peer_wants_it() {
         let sent = |settings: OpusSettings| -> Vec<Vec<u8>> {
-            let mut encoder = OpusEncoder::new(true).unwrap();
+            let mut encoder = OpusEncoder::new(true, Channels::Mono).unwrap();
             encoder.configure(&settings).unwrap();
             let voice = voice(100);
             voice
@@ -510,18 +539,21 @@ mod tests {
     #[test]
     fn a_tone_is_told_from_a_voice() {
         let tone = |hertz| packet_of(&mut Tone::new(hertz));
-        assert!(is_high_tone(&tone(880.0)) && is_high_tone(&tone(3_000.0)));
+        assert!(
+            is_high_tone(&tone(880.0), Channels::Mono)
+                && is_high_tone(&tone(3_000.0), Channels::Mono)
+        );
         // The vocoder can sing this one.
-        assert!(!is_high_tone(&tone(440.0)));
-        assert!(!is_high_tone(&[0; PACKET]) && !is_high_tone(&[]));
+        assert!(!is_high_tone(&tone(440.0), Channels::Mono));
+        assert!(!is_high_tone(&[0; PACKET], Channels::Mono) && !is_high_tone(&[], Channels::Mono));
         for voice in [sound(held, 100), sound(sung, 100), sound(spoken, 100)] {
-            assert!(!voice.iter().any(|part| is_high_tone(part)));
+            assert!(!voice.iter().any(|part| is_high_tone(part, Channels::Mono)));
         }
     }
 
     #[test]
     fn a_voice_goes_on_through_a_lost_60_ms() {
-        let mut encoder = OpusEncoder::new(false).unwrap();
+        let mut encoder = OpusEncoder::new(false, Channels::Mono).unwrap();
         // Without libopus' ear for music, which takes so even a sound for some.
         encoder.encoder.set(Setting::Complexity, 5).unwrap();
         let voice = sound(held, 600);
@@ -532,7 +564,7 @@ mod tests {
         // Three packets of every 17, so that the gaps begin anywhere in what wavers.
         let lost = |index: usize| index > 40 && index % 17 < 3;
         let heard = |complexity: Option<i32>| -> Vec<f64> {
-            let mut decoder = OpusDecoder::new().unwrap();
+            let mut decoder = OpusDecoder::new(Channels::Mono).unwrap();
             let mut gaps = Vec::new();
             for (index, packet) in packets.iter().enumerate() {
                 let mut sound = Vec::new();
@@ -565,8 +597,65 @@ mod tests {
         assert!(deep < 0.8 * classic, "{deep} {classic}");
     }
 
+    /// Both sides of a voice with opposite signs have no middle: the flags of what they differ in tell of it.
+    #[test]
+    fn a_voice_between_the_sides_is_no_pause() {
+        let mut encoder = OpusEncoder::new(true, Channels::Stereo).unwrap();
+        encoder.set_bitrate(30_000).unwrap();
+        let (mut silent_middle, mut pauses) = (0, 0);
+        for part in sound(held, 200).iter().skip(20) {
+            let sides: Vec<i16> = part.iter().flat_map(|&sample| [sample, -sample]).collect();
+            let packet = encode(&mut encoder, &sides);
+            assert_eq!(duration(&packet), Some(PACKET as u32));
+            // SILK, two channels, one frame, and no voice in the middle.
+            let is_silent = packet[0] & 0x87 == 0x04 && packet[1] & 0x80 == 0;
+            silent_middle += usize::from(is_silent);
+            pauses += usize::from(pause(&packet) != Pause::No);
+        }
+        // A held voice wavers.
+        assert!(
+            silent_middle > 150 && pauses < 60,
+            "{silent_middle} {pauses}"
+        );
+    }
+
+    #[test]
+    fn sides_are_made_up_apart_and_come_back_apart() {
+        for fec in [true, false] {
+            let mut encoder = OpusEncoder::new(true, Channels::Stereo).unwrap();
+            encoder.expect_loss(20).unwrap();
+            let (mut left, mut right) = (Tone::new(300.0), Tone::new(900.0));
+            let packets: Vec<Vec<u8>> = (0..30)
+                .map(|_| {
+                    let both = packet_of(&mut left).into_iter().zip(packet_of(&mut right));
+                    let sides: Vec<i16> = both.flat_map(|(left, right)| [left, right]).collect();
+                    encode(&mut encoder, &sides)
+                })
+                .collect();
+            let mut decoder = OpusDecoder::new(Channels::Stereo).unwrap();
+            let mut sound = Vec::new();
+            for (index, packet) in packets.iter().enumerate() {
+                if index == 20 {
+                    let next = after(&packets[21]);
+                    if !(fec && decoder.recover(PACKET, next, &mut sound)) {
+                        decoder.conceal(PACKET, &mut sound).unwrap();
+                    }
+                } else {
+                    decoder.decode(packet, &mut sound).unwrap();
+                }
+            }
+            assert_eq!(sound.len(), 2 * 30 * PACKET);
+            let lost = sound[2 * 20 * PACKET..2 * 21 * PACKET].as_chunks::<2>().0;
+            for (side, own, other) in [(0, 300.0, 900.0), (1, 900.0, 300.0)] {
+                let side: Vec<i16> = lost.iter().map(|both| both[side]).collect();
+                let (own, other) = (tone::level(&side, own), tone::level(&side, other));
+                assert!(own > 0.1 && own > 3.0 * other, "{fec} {own} {other}");
+            }
+        }
+    }
+
     fn with_dred(ms: u32, frames: usize) -> Vec<Vec<u8>> {
-        let mut encoder = OpusEncoder::new(false).unwrap();
+        let mut encoder = OpusEncoder::new(false, Channels::Mono).unwrap();
         encoder.expect_loss(20).unwrap();
         encoder.set_dred(ms).unwrap();
         let voice = sound(sung, frames);
@@ -579,8 +668,11 @@ mod tests {
     #[test]
     fn dred_brings_200_ms_back() {
         let packets = with_dred(300, 400);
-        let (mut whole, mut guessed) = (OpusDecoder::new().unwrap(), OpusDecoder::new().unwrap());
-        let mut restored = OpusDecoder::new().unwrap();
+        let (mut whole, mut guessed) = (
+            OpusDecoder::new(Channels::Mono).unwrap(),
+            OpusDecoder::new(Channels::Mono).unwrap(),
+        );
+        let mut restored = OpusDecoder::new(Channels::Mono).unwrap();
         let mut sounds = [Vec::new(), Vec::new(), Vec::new()];
         // Ten packets of every 34, so that the gaps begin anywhere in a syllable.
         let lost = |index: usize| index > 40 && index % 34 < 10;
@@ -622,7 +714,7 @@ mod tests {
         let packets = with_dred(300, 60);
         let good = packets.iter().rev().find(|packet| may_hold_dred(packet));
         let good = good.unwrap();
-        let mut decoder = OpusDecoder::new().unwrap();
+        let mut decoder = OpusDecoder::new(Channels::Mono).unwrap();
         let mut sound = Vec::new();
         decoder.decode(good, &mut sound).unwrap();
         let mut sequence = 0;
@@ -654,7 +746,7 @@ mod tests {
     #[test]
     fn no_octets_at_all_make_it_panic() {
         let good = packets(3).pop().unwrap();
-        let mut decoder = OpusDecoder::new().unwrap();
+        let mut decoder = OpusDecoder::new(Channels::Mono).unwrap();
         let mut sound = Vec::new();
         for at in 0..good.len() {
             for value in [0x00, 0x01, 0x7f, 0x80, 0xff] {

@@ -4,7 +4,8 @@
 //! within a second, with a bump where the sender is heard of. Here it is kept as loud as the room is.
 
 use super::VoiceActivity;
-use crate::FRAME;
+use crate::channels::middle;
+use crate::{Channels, FRAME};
 
 /// The weight of the newest 10 ms in what is known of the room.
 const NEWEST: f32 = 0.05;
@@ -15,10 +16,11 @@ const GLIDE: f32 = 0.7;
 /// What is heard of the sender in a pause is noise up to so many times the power of before.
 const LIKELY: f32 = 4.0;
 
-/// Knows the noise of one sender.
+/// Knows the noise of one sender; of two sides, it is as loud as both are in the mean.
 #[derive(Debug)]
 pub(crate) struct Room {
     activity: VoiceActivity,
+    channels: Channels,
     /// The noise's mean square.
     power: Option<f32>,
     gain: f32,
@@ -27,9 +29,10 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn new() -> Room {
+    pub(crate) fn new(channels: Channels) -> Room {
         Room {
             activity: VoiceActivity::at_once(),
+            channels,
             power: None,
             gain: 1.0,
             filling: false,
@@ -44,8 +47,8 @@ impl Room {
             return self.activity.is_quiet();
         }
         self.gain = 1.0;
-        for frame in sound.chunks(FRAME) {
-            self.activity.hear(frame);
+        for frame in sound.chunks(FRAME * self.channels.count()) {
+            self.listen(frame);
             if self.activity.is_quiet() {
                 self.learn(mean_square(frame));
             }
@@ -53,10 +56,27 @@ impl Room {
         self.activity.is_quiet()
     }
 
+    fn listen(&mut self, frame: &[i16]) {
+        if self.channels == Channels::Mono {
+            self.activity.hear(frame);
+            return;
+        }
+        let mut mixed = [0; FRAME];
+        let pairs = frame.as_chunks::<2>().0;
+        for (place, &[left, right]) in mixed.iter_mut().zip(pairs) {
+            *place = middle(left, right);
+        }
+        let mixed = mixed.get(..pairs.len()).unwrap_or_default();
+        self.activity.hear(mixed);
+    }
+
     /// The first packet after some time may be about the noise alone, as libopus sends it every 400 ms. It
     /// begins weaker than it was, and would make the floor too low.
     fn hear_in_pause(&mut self, sound: &mut [i16]) {
-        let end = sound.rchunks(FRAME).next().unwrap_or_default();
+        let end = sound
+            .rchunks(FRAME * self.channels.count())
+            .next()
+            .unwrap_or_default();
         let power = mean_square(end);
         if self.power.is_some_and(|known| power < known * LIKELY) {
             self.learn(power);
@@ -73,15 +93,19 @@ impl Room {
     pub(crate) fn fill(&mut self, sound: &mut [i16]) {
         self.filling = true;
         let Some(power) = self.power else { return };
-        for frame in sound.chunks_mut(FRAME) {
+        let channels = self.channels.count();
+        for frame in sound.chunks_mut(FRAME * channels) {
             let wanted = (power / mean_square(frame).max(1.0))
                 .sqrt()
                 .clamp(1.0, MOST);
-            let step = (wanted - self.gain) * GLIDE / frame.len() as f32;
-            for sample in frame {
+            let moments = frame.len().div_ceil(channels);
+            let step = (wanted - self.gain) * GLIDE / moments as f32;
+            for moment in frame.chunks_mut(channels) {
                 self.gain += step;
-                // `as` saturates.
-                *sample = (f32::from(*sample) * self.gain).round() as i16;
+                for sample in moment {
+                    // `as` saturates.
+                    *sample = (f32::from(*sample) * self.gain).round() as i16;
+                }
             }
         }
     }

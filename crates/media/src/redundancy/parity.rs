@@ -22,7 +22,7 @@ pub(crate) const FARTHEST: u8 = 32;
 /// allow another one to be.
 const REMEMBERED: usize = 64;
 /// A payload of more octets is not protected: its length is one octet.
-const LONGEST: usize = 255;
+pub(crate) const LONGEST: usize = 255;
 
 /// The last payloads sent, for the blocks to come.
 #[derive(Debug, Default)]

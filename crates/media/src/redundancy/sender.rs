@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::RedundancyTypes;
-use super::parity::History;
+use super::parity::{self, History};
 use super::plan::{self, Plan};
 use super::red::{self, Block};
 use super::trace::{Reported, Trace};
@@ -15,6 +15,8 @@ const AVERAGING: f64 = 0.005;
 /// The encoder is told of more or less than it is to spend, within these bounds: libopus with a variable
 /// bit rate stays below what it is told in most voices.
 const BOOST: std::ops::RangeInclusive<f64> = 0.75..=1.35;
+/// Payloads are of many sizes: on the average they may have this share of what parity protects.
+const OF_LONGEST: f64 = 0.8;
 /// What the sending half does with each payload.
 #[derive(Debug)]
 pub(crate) struct Sender {
@@ -76,6 +78,16 @@ impl Sender {
     pub(crate) fn primary_bitrate(&self, budget: f64) -> f64 {
         let packets = 1.0 / self.ptime.as_secs_f64().max(0.001);
         self.plan.primary_bitrate(budget, packets)
+    }
+
+    /// The bits a second beyond which payloads would be too long for the plan to protect.
+    pub(crate) fn most_bitrate(&self) -> f64 {
+        match self.plan {
+            Plan::None | Plan::Copies(_) => f64::MAX,
+            Plan::Parity(..) => {
+                OF_LONGEST * 8.0 * parity::LONGEST as f64 / self.ptime.as_secs_f64().max(0.001)
+            }
+        }
     }
 
     /// The payload type and payload to send for this one.
@@ -221,6 +233,18 @@ mod tests {
             for n in lost {
                 assert!(restored.contains(&n), "{plan:?} {n}");
             }
+        }
+    }
+
+    #[test]
+    fn payloads_are_short_enough_for_parity() {
+        for ms in [10, 20, 40, 60] {
+            let ptime = Duration::from_millis(ms);
+            let mut sender = Sender::new(TYPES, 96, ptime, ms as u32 * 48);
+            assert_eq!(sender.most_bitrate(), f64::MAX);
+            sender.plan = Plan::Parity(&[1, 3], 1);
+            let octets = sender.most_bitrate() / 8.0 * ptime.as_secs_f64();
+            assert!((150.0..255.0).contains(&octets), "{ms} {octets}");
         }
     }
 

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use rtp_types::RtpPacket;
 
-use crate::FRAME;
 use crate::codec::{self, Codec};
 use crate::comfort_noise::CN_CLOCK;
 use crate::jitter::{Packet, Pause};
@@ -16,6 +15,7 @@ use crate::redundancy::receiver::{Again, Receiver};
 use crate::redundancy::red::Red;
 use crate::redundancy::trace::Arrivals;
 use crate::telephone_event::KeyReceiver;
+use crate::{FRAME, Sides};
 
 /// The longest RTP packet that is looked at: 120 ms of Opus at its most.
 const LONGEST: usize = 8_192;
@@ -84,6 +84,8 @@ pub(super) struct Incoming {
     /// The playout of another source, or of another clock, that is heard until the new one begins;
     /// and for how many frames at most.
     before: Option<(Playout, u32)>,
+    /// Both sides of what was played last, where it has two.
+    pub(super) sides: Option<Sides>,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,7 @@ impl Incoming {
             seed,
             levels: Levels::new(),
             before: None,
+            sides: None,
         }
     }
 
@@ -405,14 +408,20 @@ impl Incoming {
             .source
             .as_mut()
             .and_then(|source| source.playout.as_mut());
-        if let Some(frame) = playout.and_then(|playout| playout.frame(now)) {
+        if let Some(playout) = playout
+            && let Some(frame) = playout.frame(now)
+        {
+            self.sides = playout.sides().copied();
             self.before = None;
             self.levels.add(&frame);
             return Some(frame);
         }
+        self.sides = None;
         let (before, left) = self.before.as_mut()?;
         *left = left.checked_sub(1)?;
-        before.frame(now)
+        let frame = before.frame(now)?;
+        self.sides = before.sides().copied();
+        Some(frame)
     }
 
     pub(super) fn pace(&self) -> f64 {

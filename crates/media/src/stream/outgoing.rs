@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use rtp_types::RtpPacketBuilder;
 
+use crate::channels::{self, Channels, Sides};
 use crate::codec::{Codec, EXPECTED_LOSS, Encoder, OpusSettings, libopus};
 use crate::pool::Pool;
 use crate::redundancy::RedundancyTypes;
 use crate::redundancy::sender::{Sender, Spending};
 use crate::redundancy::trace::Reported;
 use crate::rtcp::SenderInfo;
+use crate::stream::StreamConfig;
 use crate::stream::congestion::MOST;
 use crate::stream::pauses::{COEFFICIENTS, Pauses, Sent, Verdict};
 use crate::telephone_event::KeySender;
@@ -44,7 +46,8 @@ pub(super) struct Outgoing {
     sequence: u16,
     timestamp: u32,
     ptime: Duration,
-    /// Captured samples that do not yet fill a packet.
+    channels: Channels,
+    /// Captured samples that do not yet fill a packet: of all channels in turns.
     pending: Vec<i16>,
     /// Room for the next payload.
     payload: Vec<u8>,
@@ -60,7 +63,7 @@ pub(super) struct Outgoing {
     spending: Spending,
     /// The bits a second that the encoder was told of last.
     told: i32,
-    /// Bits a second of payload that may be sent, redundancy included.
+    /// Bits a second of payload that may be sent with one channel, redundancy included.
     budget: f64,
     /// Packets are all of one size (RFC 6562), until the network has the bit rate changed.
     constant: bool,
@@ -76,16 +79,13 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn new(
-        (codec, payload_type): (Codec, u8),
-        fec: bool,
-        ptime: Duration,
-        redundancy: Option<RedundancyTypes>,
+        config: &StreamConfig,
         [ssrc, sequence, timestamp]: [u32; 3],
     ) -> Result<Outgoing, libopus::Error> {
-        let redundancy = protection(codec, payload_type, ptime, redundancy);
+        let ((codec, payload_type), ptime) = (config.send, config.ptime);
+        let redundancy = protection(codec, payload_type, ptime, config.redundancy.send);
         Ok(Outgoing {
-            // In-band FEC beside better redundancy costs bits and brings nothing.
-            encoder: Encoder::new(codec, fec && redundancy.is_none())?,
+            encoder: encoder(config, redundancy.as_ref())?,
             redundancy,
             spending: Spending::new(),
             told: 0,
@@ -99,6 +99,7 @@ impl Outgoing {
             sequence: (sequence & 0x7fff) as u16,
             timestamp,
             ptime,
+            channels: codec.channels_of(config.send_channels),
             pending: Vec::new(),
             payload: Vec::new(),
             pool: Pool::new(SPARE),
@@ -128,16 +129,14 @@ impl Outgoing {
         self.octets = 0;
     }
 
-    /// Goes on with another codec, payload type or packet time.
-    pub(super) fn change(
-        &mut self,
-        (codec, payload_type): (Codec, u8),
-        fec: bool,
-        ptime: Duration,
-        redundancy: Option<RedundancyTypes>,
-    ) -> Result<(), libopus::Error> {
-        let redundancy = protection(codec, payload_type, ptime, redundancy);
-        self.encoder = Encoder::new(codec, fec && redundancy.is_none())?;
+    /// Goes on with another codec, payload type, packet time or number of channels.
+    pub(super) fn change(&mut self, config: &StreamConfig) -> Result<(), libopus::Error> {
+        let ((codec, payload_type), ptime) = (config.send, config.ptime);
+        let redundancy = protection(codec, payload_type, ptime, config.redundancy.send);
+        self.encoder = encoder(config, redundancy.as_ref())?;
+        let channels = codec.channels_of(config.send_channels);
+        self.channels.convert(channels, &mut self.pending);
+        self.channels = channels;
         self.redundancy = redundancy;
         self.told = 0;
         self.codec = codec;
@@ -150,6 +149,32 @@ impl Outgoing {
 
     /// Takes captured samples, of which [`packet`](Self::packet) makes packets.
     pub(super) fn capture(&mut self, now: Instant, samples: &[i16]) {
+        self.hear(now);
+        match self.channels {
+            Channels::Mono => self.pending.extend_from_slice(samples),
+            Channels::Stereo => {
+                let both = samples.iter().flat_map(|&sample| [sample; 2]);
+                self.pending.extend(both);
+            }
+        }
+    }
+
+    /// The same of both sides.
+    pub(super) fn capture_sides(&mut self, now: Instant, sides: &Sides) {
+        self.hear(now);
+        let [left, right] = sides;
+        match self.channels {
+            Channels::Mono => self.pending.extend_from_slice(&channels::mix(sides)),
+            Channels::Stereo => {
+                let both = left.iter().zip(right);
+                let both = both.flat_map(|(&left, &right)| [left, right]);
+                self.pending.extend(both);
+            }
+        }
+    }
+
+    /// Sound comes now, perhaps after a pause.
+    fn hear(&mut self, now: Instant) {
         let paused = self
             .last
             .map(|last| now.saturating_duration_since(last))
@@ -161,12 +186,11 @@ impl Outgoing {
         }
         self.begins |= paused.is_some();
         self.last = Some(now);
-        self.pending.extend_from_slice(samples);
     }
 
     /// The next packet that is filled. Pauses fill none.
     pub(super) fn packet(&mut self) -> Option<Vec<u8>> {
-        let samples = self.ptime.as_millis() as usize * SAMPLES_PER_MS;
+        let samples = self.ptime.as_millis() as usize * SAMPLES_PER_MS * self.channels.count();
         loop {
             let sound = self.pending.get(..samples)?;
             let verdict = self.pauses.hear(sound, self.ptime);
@@ -253,16 +277,21 @@ impl Outgoing {
 
     /// Keeps the bits a second, redundancy included, at what they may be.
     fn spend(&mut self, octets: usize) {
+        let budget = self.budget * self.channels.bits();
         let boost = self
             .spending
-            .spent(octets, self.budget / 8.0 * self.ptime.as_secs_f64());
+            .spent(octets, budget / 8.0 * self.ptime.as_secs_f64());
         let primary = match &self.redundancy {
-            Some(sender) => sender.primary_bitrate(self.budget),
-            None => self.budget,
+            Some(sender) => sender.primary_bitrate(budget),
+            None => budget,
         };
         // Packets of one size follow the network, and not what is said.
         let boost = if self.constant { 1.0 } else { boost };
-        let bitrate = (primary * boost) as i32;
+        let most = match (&self.redundancy, self.channels) {
+            (Some(sender), Channels::Stereo) => sender.most_bitrate(),
+            _ => f64::MAX,
+        };
+        let bitrate = (primary * boost).min(most) as i32;
         // libopus recomputes much for every new figure.
         if bitrate.abs_diff(self.told) > self.told.unsigned_abs() / 50 {
             self.told = bitrate;
@@ -271,12 +300,12 @@ impl Outgoing {
         }
     }
 
-    /// From now on so many bits a second may be sent.
+    /// From now on so many bits a second may be sent with one channel, and in proportion with two.
     pub(super) fn set_budget(&mut self, budget: f64) {
         self.budget = budget;
     }
 
-    /// The peer told which packets arrived.
+    /// The peer told which packets arrived. Plans are weighed by what one channel would have.
     pub(super) fn reported_fates(&mut self, reported: &Reported, budget: f64) {
         if let Some(sender) = &mut self.redundancy {
             sender.reported(reported, budget);
@@ -380,12 +409,20 @@ impl Outgoing {
 
     /// How much sound waits for a packet to be full.
     fn waiting(&self) -> Duration {
-        Duration::from_secs(self.pending.len() as u64) / SAMPLE_RATE
+        let samples = self.pending.len() / self.channels.count();
+        Duration::from_secs(samples as u64) / SAMPLE_RATE
     }
 
     fn ticks(&self, time: Duration) -> u32 {
         (time.as_nanos() * u128::from(self.clock_rate) / 1_000_000_000) as u32
     }
+}
+
+/// The encoder beside this redundancy.
+fn encoder(config: &StreamConfig, beside: Option<&Sender>) -> Result<Encoder, libopus::Error> {
+    // In-band FEC beside better redundancy costs bits and brings nothing.
+    let fec = config.send_fec && beside.is_none();
+    Encoder::new(config.send.0, fec, config.send_channels)
 }
 
 /// What protects the packets of this codec: redundancy was agreed for Opus alone.

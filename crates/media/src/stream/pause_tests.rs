@@ -428,7 +428,8 @@ fn noise_that_is_no_noise_does_no_harm() {
 
 /// libopus' packets of speech and pause, as (milliseconds, payload).
 fn opus_with_pauses(frames: usize, complexity: u8) -> Vec<(u64, Vec<u8>)> {
-    let mut encoder = crate::codec::Encoder::new(Codec::Opus, false).unwrap();
+    let mut encoder =
+        crate::codec::Encoder::new(Codec::Opus, false, crate::Channels::Mono).unwrap();
     let settings = crate::OpusSettings {
         complexity,
         ..crate::OpusSettings::default()

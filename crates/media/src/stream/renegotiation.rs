@@ -15,6 +15,7 @@ impl MediaStream {
         let old = &self.config;
         let same = config.send == old.send
             && config.send_fec == old.send_fec
+            && config.send_channels == old.send_channels
             && config.ptime == old.ptime
             && config.redundancy.send == old.redundancy.send
             && config.dtx == old.dtx
@@ -26,12 +27,7 @@ impl MediaStream {
                 self.leave_ssrc();
             }
             self.outgoing
-                .change(
-                    config.send,
-                    config.send_fec,
-                    config.ptime,
-                    config.redundancy.send,
-                )
+                .change(&config)
                 .and_then(|()| self.outgoing.configure(&config.opus))
                 .and_then(|()| self.outgoing.set_dtx(config.dtx, config.comfort_noise.send))
                 .map_err(|error| StreamError::Opus(error.to_string()))?;

@@ -6,6 +6,7 @@ mod calls;
 mod dred;
 mod receiving;
 mod redundancy;
+mod stereo;
 mod voip;
 
 use std::time::UNIX_EPOCH;
@@ -21,6 +22,8 @@ const PACKET_TIME: Duration = Duration::from_millis(20);
 struct Party {
     stream: MediaStream,
     tone: Tone,
+    /// What is said on the right, if it is not the same.
+    right: Option<Tone>,
     next_tick: Instant,
     tick: Duration,
     /// How late each tick is served.
@@ -29,6 +32,8 @@ struct Party {
     /// Packets on their way to this party.
     inbox: Vec<(Instant, MediaTransmit)>,
     heard: Vec<[i16; FRAME]>,
+    /// What was heard with two channels.
+    heard_sides: Vec<Sides>,
     events: Vec<MediaEvent>,
     sent: Vec<MediaTransmit>,
 }
@@ -63,12 +68,14 @@ impl Pair {
         let party = |hz, seed, phase| Party {
             stream: MediaStream::new(StreamConfig::new(codec, "test"), seed, now, wall).unwrap(),
             tone: Tone::new(hz),
+            right: None,
             next_tick: now + Duration::from_millis(phase),
             tick: FRAME_TIME,
             stalls: Box::new(|| Duration::ZERO),
             served_at: now + Duration::from_millis(phase),
             inbox: Vec::new(),
             heard: Vec::new(),
+            heard_sides: Vec::new(),
             events: Vec::new(),
             sent: Vec::new(),
         };
@@ -119,10 +126,18 @@ impl Pair {
             party.served_at = party.next_tick + (party.stalls)();
             let mut frame = [0; FRAME];
             party.tone.read(&mut frame);
-            party.stream.handle_capture(now, &frame);
+            match &mut party.right {
+                Some(right) => {
+                    let mut sides = [frame; 2];
+                    right.read(&mut sides[1]);
+                    party.stream.handle_capture_sides(now, &sides);
+                }
+                None => party.stream.handle_capture(now, &frame),
+            }
             party
                 .heard
                 .push(party.stream.playout(now).unwrap_or([0; FRAME]));
+            party.heard_sides.extend(party.stream.sides());
         }
         party.stream.handle_timeout(now);
         party

@@ -34,14 +34,14 @@ use crate::event::{
     CallRef, CallRole, EndReason, EndedBy, EventKind, MediaFigures, Outcome, PathFailure,
 };
 use crate::gathering::{Gathering, MediaSockets, StreamEvent};
-use crate::io::{BindRequest, CallKey, Connection, Frame, Output};
+use crate::io::{BindRequest, CallKey, Connection, Frame, Output, Sides};
 use crate::mapping::Remapped;
 
 use forks::Inviting;
 pub(crate) use incoming::IncomingInvite;
 use incoming::{Alerting, Holding};
 use offer::Session;
-use talking::Talking;
+use talking::{Heard, Talking};
 use trickle::Trickling;
 
 /// One call.
@@ -368,14 +368,23 @@ impl Call {
         }
     }
 
+    /// The same of both sides.
+    pub(crate) fn handle_captured_sides(&mut self, desk: &mut Desk, now: Instant, sides: &Sides) {
+        if let Stage::Talking(talking) = &mut self.stage {
+            talking.handle_captured_sides(now, sides);
+            self.run_media(desk, now);
+        }
+    }
+
     /// The speaker wants a frame. Before the answer there is none: the peer is not heard yet.
     pub(crate) fn handle_playback(&mut self, desk: &mut Desk, now: Instant) {
         if let Stage::Talking(talking) = &mut self.stage
-            && let Some((frame, pace)) = talking.playout(now)
+            && let Some(Heard { frame, sides, pace }) = talking.playout(now)
         {
             desk.out(Output::Play {
                 call: self.key,
                 frame: Box::new(frame),
+                sides,
                 pace,
             });
         }

@@ -11,7 +11,7 @@ use ringtrue_ice::{
 use ringtrue_media::codec::{DRED, DRED_MS};
 use ringtrue_media::comfort_noise::{CN, CN_CLOCK, CN_TYPE, ComfortNoise};
 use ringtrue_media::redundancy::{PARITY, PARITY_TYPE, RED, RED_TYPE, Redundancy, RedundancyTypes};
-use ringtrue_media::{Codec, OpusSettings, StreamConfig};
+use ringtrue_media::{Channels, Codec, OpusSettings, StreamConfig};
 use ringtrue_sip::sdp::{
     CertificateFingerprint, Crypto, CryptoSuite, Direction, DtlsDescription, ExtendedReports,
     LocalMedia, LocalSecurity, Negotiated, RtpCodec, Setup,
@@ -29,6 +29,10 @@ const EVENTS: [(u8, u32); 2] = [(101, 48_000), (102, 8_000)];
 
 /// The parameter of Opus that asks for pauses that are not sent (RFC 7587 section 6.1).
 const USE_DTX: &str = ";usedtx=1";
+
+/// Those by which we like to get two channels, and are likely to send them.
+const STEREO: &str = ";stereo=1";
+const SENDS_STEREO: &str = ";sprop-stereo=1";
 
 /// The `o=` line of a call: its version rises with every description that differs.
 pub(super) struct Session {
@@ -222,7 +226,8 @@ pub(super) fn shorten(offer: &mut LocalMedia, mut fits: impl FnMut(&LocalMedia) 
 
 /// Leaves out what every reader knows, and what none needs: where a candidate was sent from (RFC 8839
 /// section 5.1 lets it be said that way), and packets that Opus allows anyway (RFC 7587 section 6.1). DRED goes
-/// too: it is of use to peers without `red` alone.
+/// too: it is of use to peers without `red` alone; and that we are likely to send stereo, since who can play it
+/// sees it in every packet.
 fn be_brief(offer: &mut LocalMedia) {
     offer.brief = true;
     for codec in &mut offer.codecs {
@@ -230,6 +235,7 @@ fn be_brief(offer: &mut LocalMedia) {
             .fmtp
             .take()
             .map(|fmtp| fmtp.replace("minptime=10;", "").replace(USE_DTX, ""))
+            .map(|fmtp| fmtp.replace(SENDS_STEREO, ""))
             .map(|fmtp| fmtp.replace(&format!("{DRED}={DRED_MS};"), ""));
     }
     let candidates = offer.ice.iter_mut().flat_map(|ice| &mut ice.candidates);
@@ -290,7 +296,11 @@ fn offered(settings: &Settings) -> Vec<RtpCodec> {
             Codec::Opus => {
                 let cbr = if settings.opus_cbr { ";cbr=1" } else { "" };
                 let dtx = if settings.dtx { USE_DTX } else { "" };
-                format!("{fmtp};{DRED}={DRED_MS};{PARITY}={PARITY_TYPE}{cbr}{dtx}")
+                let [stereo, sends] = match settings.stereo {
+                    true => [STEREO, SENDS_STEREO],
+                    false => ["", ""],
+                };
+                format!("{fmtp};{DRED}={DRED_MS};{PARITY}={PARITY_TYPE}{cbr}{dtx}{stereo}{sends}")
             }
             _ => fmtp.to_owned(),
         }),
@@ -426,8 +436,16 @@ pub(super) fn stream_config(
     let number = |name| fmtp_number(first.fmtp.as_deref(), name);
     let cbr = settings.opus_cbr || number("cbr") == Some(1);
     let wished = codec == Codec::Opus && number("usedtx") == Some(1);
+    let channels = |two: bool| match settings.stereo && two {
+        true => Channels::Stereo,
+        false => Channels::Mono,
+    };
     Some(StreamConfig {
         send: (codec, first.payload_type),
+        // RFC 7587 section 7.1: what each side likes to get is its own affair.
+        send_channels: channels(codec == Codec::Opus && number("stereo") == Some(1)),
+        // Whatever the peer says of what it sends: packets tell, and a voice is played on both sides.
+        receive_channels: channels(true),
         receive,
         telephone_event: negotiated.telephone_event,
         rtcp_mux: negotiated.rtcp_mux,
@@ -551,6 +569,56 @@ mod tests {
         let brief = String::from_utf8(sdp::offer(&local)).unwrap();
         assert!(!brief.contains(DRED) && brief.contains(PARITY), "{brief}");
         assert!(brief.len() < long);
+    }
+
+    /// Two channels go where both want them, and only our own wish counts for what we hear.
+    #[test]
+    fn stereo_is_said_and_sent_where_it_is_wanted() {
+        let settings = |stereo| Settings {
+            stereo,
+            ..Settings::default()
+        };
+        let (one, two) = (Channels::Mono, Channels::Stereo);
+        for (ours, theirs, sent, heard) in [
+            (true, "stereo=1;sprop-stereo=1", two, two),
+            (true, "useinbandfec=1; Stereo=1", two, two),
+            (true, "stereo=0;sprop-stereo=1", one, two),
+            (true, "sprop-stereo=1", one, two),
+            (true, "useinbandfec=1", one, two),
+            (false, "stereo=1;sprop-stereo=1", one, one),
+            (false, "useinbandfec=1", one, one),
+        ] {
+            let settings = settings(ours);
+            let offer = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                 m=audio 5004 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 {theirs}\r\n"
+            );
+            let offer = SessionDescription::parse(offer.as_bytes()).unwrap();
+            let (answer, negotiated) = sdp::answer(&offer, &local(&settings)).unwrap();
+            let config = stream_config(&settings, &negotiated, "cname".to_owned()).unwrap();
+            let agreed = (config.send_channels, config.receive_channels);
+            assert_eq!(agreed, (sent, heard), "{ours} {theirs}");
+            let answer = String::from_utf8(answer).unwrap();
+            assert_eq!(
+                answer.contains(";stereo=1;sprop-stereo=1\r\n"),
+                ours,
+                "{answer}"
+            );
+            assert_eq!(answer.contains("stereo"), ours, "{answer}");
+        }
+        // Our own description is read as it was meant; a short one still says what we like to get.
+        let mut described = local(&settings(true));
+        for brief in [false, true] {
+            if brief {
+                be_brief(&mut described);
+            }
+            let offer = SessionDescription::parse(&sdp::offer(&described)).unwrap();
+            let (_, negotiated) = sdp::answer(&offer, &local(&settings(true))).unwrap();
+            let opus = negotiated.codecs.first().unwrap().fmtp.as_deref();
+            assert_eq!(fmtp_number(opus, "stereo"), Some(1));
+            let sends = fmtp_number(opus, "sprop-stereo").is_some();
+            assert_eq!(sends, !brief, "{opus:?}");
+        }
     }
 
     fn local(settings: &Settings) -> LocalMedia {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringtrue_ice::{
     ComponentId, ForkId, Gate, IceSession, PacketKind, Path, PathProof, Ring, classify,
 };
-use ringtrue_media::{Channel, CircuitBreaker, FRAME, MediaEvent};
+use ringtrue_media::{Channel, CircuitBreaker, FRAME, MediaEvent, MediaStream};
 use ringtrue_sip::DialogId;
 use ringtrue_sip::sdp::{IceSupport, LocalMedia};
 
@@ -21,7 +21,7 @@ use super::{Call, End, Stage, open_sound};
 use crate::desk::Desk;
 use crate::event::{EndReason, EndedBy, EventKind, MediaDirection, MediaFigures, Outcome};
 use crate::gathering::MediaSockets;
-use crate::io::Frame;
+use crate::io::{Frame, Sides};
 
 /// How often figures are told.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,6 +59,15 @@ pub(super) enum Media {
     Offered(Box<LocalMedia>),
     /// Agreed.
     Agreed(Box<Terms>),
+}
+
+/// 10 ms for the speaker.
+pub(super) struct Heard {
+    pub(super) frame: Frame,
+    /// Both sides, where there are two channels.
+    pub(super) sides: Option<Box<Sides>>,
+    /// How much longer it should last, or shorter.
+    pub(super) pace: f64,
 }
 
 /// A connected call.
@@ -344,13 +353,23 @@ impl Talking {
     }
 
     pub(super) fn handle_captured(&mut self, now: Instant, frame: &Frame) {
-        let open = self.has_sound() && !self.awaits_keys();
-        if let Some(terms) = self.terms_mut()
-            && open
-            && terms.negotiated.direction.sends()
-        {
-            terms.stream.handle_capture(now, frame);
+        if let Some(stream) = self.sending() {
+            stream.handle_capture(now, frame);
         }
+    }
+
+    pub(super) fn handle_captured_sides(&mut self, now: Instant, sides: &Sides) {
+        if let Some(stream) = self.sending() {
+            stream.handle_capture_sides(now, sides);
+        }
+    }
+
+    /// The stream, while the peer is to hear us.
+    fn sending(&mut self) -> Option<&mut MediaStream> {
+        let open = self.has_sound() && !self.awaits_keys();
+        let terms = self.terms_mut().filter(|_| open)?;
+        let sends = terms.negotiated.direction.sends();
+        sends.then_some(&mut terms.stream)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -371,18 +390,25 @@ impl Talking {
         own.into_iter().flatten().chain(stream).min()
     }
 
-    /// The next frame for the speaker, if there is one, and its pace: silence where nothing came.
-    pub(super) fn playout(&mut self, now: Instant) -> Option<(Frame, f64)> {
+    /// The next frame for the speaker, if there is one: silence where nothing came.
+    pub(super) fn playout(&mut self, now: Instant) -> Option<Heard> {
         if !self.has_devices() {
             return None;
         }
         let open = self.has_sound();
         let terms = self.terms_mut().filter(|_| open);
         let played = terms.and_then(|terms| {
-            let frame = terms.stream.playout(now)?;
-            Some((frame, terms.stream.pace()))
+            Some(Heard {
+                frame: terms.stream.playout(now)?,
+                sides: terms.stream.sides().copied().map(Box::new),
+                pace: terms.stream.pace(),
+            })
         });
-        Some(played.unwrap_or(([0; FRAME], 1.0)))
+        Some(played.unwrap_or(Heard {
+            frame: [0; FRAME],
+            sides: None,
+            pace: 1.0,
+        }))
     }
 
     /// Says goodbye by RTCP, while the path still stands.

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ringtrue_media::Channels;
 use ringtrue_media::audio::{
     AudioError, AudioInput, Loudness, Meter, Recorder, Source, is_recordable,
 };
 
+use super::captured::Captured;
 use crate::event::MediaFigures;
 use crate::{CallKey, Frame};
 
@@ -16,6 +18,8 @@ use crate::{CallKey, Frame};
 pub(super) struct Booth {
     /// Where calls are recorded to.
     record: Option<PathBuf>,
+    /// What files that are played into calls have.
+    channels: Channels,
     calls: BTreeMap<CallKey, Seat>,
     /// How many recordings there were.
     count: usize,
@@ -33,9 +37,10 @@ struct Seat {
 
 impl Booth {
     /// Records every call to a file of this name: the second to `name-2`, and so on.
-    pub(super) fn new(record: Option<PathBuf>) -> Self {
+    pub(super) fn new(record: Option<PathBuf>, channels: Channels) -> Self {
         Self {
             record,
+            channels,
             ..Self::default()
         }
     }
@@ -54,21 +59,22 @@ impl Booth {
         }))
     }
 
-    /// A frame from the microphone; what is played into the call takes its place.
-    pub(super) fn captured(&mut self, call: CallKey, frame: &mut Frame) {
+    /// A frame from the microphone; what is played into the call takes its place. Recordings and levels
+    /// have the mix of both sides.
+    pub(super) fn captured(&mut self, call: CallKey, captured: &mut Captured) {
         let Some(seat) = self.calls.get_mut(&call) else {
             return;
         };
         if let Some(source) = &mut seat.played {
-            let mut played = [0; ringtrue_media::FRAME];
-            match source.read(&mut played) {
-                true => *frame = played,
+            let mut played = Captured::SILENCE;
+            match played.read(source.as_mut(), self.channels == Channels::Stereo) {
+                true => *captured = played,
                 false => seat.played = None,
             }
         }
-        seat.sent.add(frame);
+        seat.sent.add(&captured.frame);
         if let Some(recorder) = &mut seat.recorder {
-            recorder.capture(frame);
+            recorder.capture(&captured.frame);
         }
     }
 
@@ -88,7 +94,8 @@ impl Booth {
         let Some(seat) = self.calls.get_mut(&call) else {
             return Ok(false);
         };
-        seat.played = Some(AudioInput::Wav(path.to_owned()).open()?);
+        let file = AudioInput::Wav(path.to_owned());
+        seat.played = Some(file.open_channels(self.channels)?);
         Ok(true)
     }
 
@@ -153,17 +160,24 @@ mod tests {
 
     const CALL: CallKey = CallKey(1);
 
+    fn captured(sample: i16) -> Captured {
+        Captured {
+            frame: [sample; ringtrue_media::FRAME],
+            sides: None,
+        }
+    }
+
     #[test]
     fn each_call_is_recorded_to_a_file_of_its_own() {
         let directory = std::env::temp_dir().join(format!("ringtrue-booth-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut booth = Booth::new(Some(directory.join("call.wav")));
+        let mut booth = Booth::new(Some(directory.join("call.wav")), Channels::Mono);
         for (number, name) in [(1, "call.wav"), (2, "call-2.wav")] {
             let call = CallKey(number);
             let path = booth.answered(call).unwrap().unwrap();
             assert_eq!(path, directory.join(name));
             for _ in 0..50 {
-                booth.captured(call, &mut [1_000; ringtrue_media::FRAME]);
+                booth.captured(call, &mut captured(1_000));
                 booth.played(call, &[-500; ringtrue_media::FRAME]);
             }
             assert_eq!(booth.poll_error(call), None);
@@ -186,26 +200,52 @@ mod tests {
             sink.write(&[7; ringtrue_media::FRAME]).unwrap();
         }
         sink.finish().unwrap();
-        let mut booth = Booth::new(None);
+        let mut booth = Booth::new(None, Channels::Mono);
         assert_eq!(booth.play(CALL, &path), Ok(false));
         assert!(booth.answered(CALL).is_none());
         assert_eq!(booth.play(CALL, &path), Ok(true));
         let mut heard = Vec::new();
         for _ in 0..5 {
-            let mut frame = [-3; ringtrue_media::FRAME];
-            booth.captured(CALL, &mut frame);
-            heard.push(frame[200]);
+            let mut microphone = captured(-3);
+            booth.captured(CALL, &mut microphone);
+            heard.push(microphone.frame[200]);
         }
         assert_eq!(heard, [7, 7, 7, -3, -3]);
         assert!(booth.play(CALL, Path::new("no/such.wav")).is_err());
         std::fs::remove_file(path).unwrap();
     }
 
+    /// A file with two sides is played with both where the call may have them, and mixed elsewhere.
+    #[test]
+    fn both_sides_of_a_file_are_played_where_they_are_wanted() {
+        let path = std::env::temp_dir().join(format!("ringtrue-sides-{}.wav", std::process::id()));
+        let output = ringtrue_media::audio::AudioOutput::Wav(path.clone());
+        let mut sink = output.open_channels(Channels::Stereo).unwrap();
+        let (left, right) = ([100; ringtrue_media::FRAME], [50; ringtrue_media::FRAME]);
+        sink.write_sides(&[left, right]).unwrap();
+        sink.finish().unwrap();
+        for (channels, sides) in [
+            (Channels::Mono, None),
+            (Channels::Stereo, Some([left, right])),
+        ] {
+            let mut booth = Booth::new(None, channels);
+            assert!(booth.answered(CALL).is_none());
+            assert_eq!(booth.play(CALL, &path), Ok(true));
+            let mut microphone = captured(-3);
+            booth.captured(CALL, &mut microphone);
+            assert_eq!(microphone.frame, [75; ringtrue_media::FRAME]);
+            assert_eq!(microphone.sides, sides);
+            booth.captured(CALL, &mut microphone);
+            assert_eq!(microphone.sides, sides, "after its end it is left as it is");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
     #[test]
     fn levels_are_those_since_the_last_time() {
-        let mut booth = Booth::new(None);
+        let mut booth = Booth::new(None, Channels::Mono);
         assert!(booth.answered(CALL).is_none());
-        booth.captured(CALL, &mut [8_192; ringtrue_media::FRAME]);
+        booth.captured(CALL, &mut captured(8_192));
         let mut figures = MediaFigures::default();
         booth.measure(CALL, &mut figures);
         let level = figures.tx_level_db.unwrap();

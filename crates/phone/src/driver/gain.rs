@@ -1,7 +1,5 @@
 //! Loudness that the user asked for.
 
-use crate::Frame;
-
 /// By how much sound is made louder, or softer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gain(f32);
@@ -20,7 +18,7 @@ impl Gain {
     }
 
     /// Makes a frame louder; what is too loud for 16 bits is cut off.
-    pub(super) fn apply(self, frame: &mut Frame) {
+    pub(super) fn apply(self, frame: &mut [i16]) {
         if self != Gain::NONE {
             for sample in frame {
                 // `as` saturates.

@@ -6,6 +6,7 @@
 //! carried out until there are none.
 
 mod booth;
+mod captured;
 mod connections;
 mod error;
 mod gain;
@@ -326,7 +327,7 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             phone,
             sockets,
             connections,
-            booth: Booth::new(config.sound.record.clone()),
+            booth: Booth::new(config.sound.record.clone(), config.sound.channels()),
             tones: Tones::new(config.sound.tones.clone(), config.sound.output.clone()),
             sounds: Sounds::new(config.sound, inbox.clone()),
             calls: BTreeMap::new(),
@@ -392,9 +393,12 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             self.drain();
             self.sounds.asked(call);
         }
-        while let Some((call, mut frame)) = self.sounds.poll_captured(now) {
-            self.booth.captured(call, &mut frame);
-            self.phone.handle_captured(now, call, &frame);
+        while let Some((call, mut captured)) = self.sounds.poll_captured(now) {
+            self.booth.captured(call, &mut captured);
+            match &captured.sides {
+                Some(sides) => self.phone.handle_captured_sides(now, call, sides),
+                None => self.phone.handle_captured(now, call, &captured.frame),
+            }
             self.drain();
         }
         if self.phone.poll_timeout().is_some_and(|due| due <= now) {
@@ -551,10 +555,12 @@ impl<E: FnMut(DriverEvent)> Driver<E> {
             Output::Play {
                 call,
                 mut frame,
+                mut sides,
                 pace,
             } => {
                 self.booth.played(call, &frame);
-                if let Err(error) = self.sounds.play(call, &mut frame, pace) {
+                let sides = sides.as_deref_mut();
+                if let Err(error) = self.sounds.play(call, &mut frame, sides, pace) {
                     self.trouble(Some(call), error.to_string());
                 }
             }

@@ -5,21 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringtrue_media::FRAME;
 use ringtrue_media::audio::{
     AudioError, AudioInput, AudioOutput, Bell, DeviceChange, NullSink, OnChange, Silence, Sink,
     Source,
 };
-use ringtrue_media::processing::VoiceProcessor;
+use ringtrue_media::processing::{Processing, VoiceProcessor};
+use ringtrue_media::{Channels, FRAME};
 use tokio::sync::{Notify, mpsc};
 
+use super::captured::Captured;
 use super::error::DriverError;
 use super::gain::Gain;
 use super::pace::Pace;
 use super::tones::ToneChoice;
 use super::voice::VoiceChoice;
 use super::{Incident, booth};
-use crate::{CallKey, Frame};
+use crate::{CallKey, Frame, Sides};
 
 /// Where the sound of calls comes from and goes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,17 @@ pub struct Sound {
     pub record: Option<PathBuf>,
     /// What is done to the microphone's sound.
     pub voice: VoiceChoice,
+    /// Files and speakers have two sides, as far as a call has them.
+    pub stereo: bool,
+}
+
+impl Sound {
+    pub(super) fn channels(&self) -> Channels {
+        match self.stereo {
+            true => Channels::Stereo,
+            false => Channels::Mono,
+        }
+    }
 }
 
 /// Source and sink of a call, once they are open.
@@ -65,6 +77,8 @@ struct CallSound {
     source: Box<dyn Source>,
     sink: Box<dyn Sink>,
     voice: VoiceProcessor,
+    /// Both sides of what is captured go to the peer: what is done to a voice knows one.
+    stereo: bool,
     captured: Pace,
     played: Pace,
     /// The peer hears silence instead of the microphone.
@@ -107,6 +121,7 @@ impl Sounds {
         let processing = self.config.voice.processing(&input, &output);
         let silence = CallSound {
             voice: VoiceProcessor::new(processing),
+            stereo: self.config.stereo && processing == Processing::NONE,
             source: Box::new(Silence),
             sink: Box::new(NullSink),
             captured: Pace::new(now),
@@ -117,20 +132,22 @@ impl Sounds {
         self.calls.insert(call, silence);
         let inbox = self.inbox.clone();
         let bell = self.bell.clone();
+        let channels = self.config.channels();
         let is_device =
             matches!(input, AudioInput::Device(_)) || matches!(output, AudioOutput::Device(_));
         if is_device {
             // A sound system may take its time, and the network may not wait for it.
             tokio::task::spawn_blocking(move || {
                 let tell = || tell_changes(call, &inbox);
-                let result = input.open_with(&bell, tell()).and_then(|source| {
-                    let sink = output.open_with(&bell, tell())?;
+                let source = input.open_with(channels, &bell, tell());
+                let result = source.and_then(|source| {
+                    let sink = output.open_with(channels, &bell, tell())?;
                     Ok(Opened { source, sink })
                 });
                 let _ = inbox.blocking_send(Incident::SoundOpened { call, result });
             });
         } else {
-            let result = open_both(&input, &output);
+            let result = open_both(&input, &output, channels);
             tokio::spawn(async move {
                 let _ = inbox.send(Incident::SoundOpened { call, result }).await;
             });
@@ -159,21 +176,30 @@ impl Sounds {
         self.answered.remove(&call);
     }
 
-    /// Plays a frame. Everything that a speaker plays passes here, 10 ms at a time.
+    /// Plays a frame, or both sides of it. Everything that a speaker plays passes here, 10 ms at a time.
     pub(super) fn play(
         &mut self,
         call: CallKey,
         frame: &mut Frame,
+        mut sides: Option<&mut Sides>,
         pace: f64,
     ) -> Result<(), AudioError> {
-        self.config.speaker_gain.apply(frame);
+        let gain = self.config.speaker_gain;
+        gain.apply(frame);
+        for side in sides.iter_mut().flat_map(|sides| sides.iter_mut()) {
+            gain.apply(side);
+        }
         let Some(sound) = self.calls.get_mut(&call) else {
             return Ok(());
         };
         sound.answered_speaker = true;
         sound.sink.stretch(pace);
         sound.voice.play(frame);
-        sound.sink.write(frame).inspect_err(|_| {
+        let written = match sides {
+            Some(sides) => sound.sink.write_sides(sides),
+            None => sound.sink.write(frame),
+        };
+        written.inspect_err(|_| {
             // Told once; the call goes on unheard here.
             sound.sink = Box::new(NullSink);
         })
@@ -242,23 +268,23 @@ impl Sounds {
 
     /// The next captured frame that is due, if one is. Everything that a microphone gives passes
     /// here, 10 ms at a time.
-    pub(super) fn poll_captured(&mut self, now: Instant) -> Option<(CallKey, Box<Frame>)> {
+    pub(super) fn poll_captured(&mut self, now: Instant) -> Option<(CallKey, Box<Captured>)> {
         let hold_files = matches!(self.config.input, AudioInput::Wav(_));
         for (call, sound) in &mut self.calls {
             let has_frame = sound.source.has_frame();
             if !sound.captured.is_due(now, has_frame) {
                 continue;
             }
-            let mut frame = Box::new([0; FRAME]);
+            let mut captured = Box::new(Captured::SILENCE);
             if self.answered.contains(call) || !hold_files {
-                sound.source.read(&mut frame);
-                sound.voice.capture(&mut frame);
+                captured.read(sound.source.as_mut(), sound.stereo);
+                sound.voice.capture(&mut captured.frame);
             }
-            self.config.mic_gain.apply(&mut frame);
+            captured.amplify(self.config.mic_gain);
             if sound.muted {
-                frame.fill(0);
+                *captured = Captured::SILENCE;
             }
-            return Some((*call, frame));
+            return Some((*call, captured));
         }
         None
     }
@@ -272,9 +298,13 @@ fn tell_changes(call: CallKey, inbox: &mpsc::Sender<Incident>) -> OnChange {
     })
 }
 
-fn open_both(input: &AudioInput, output: &AudioOutput) -> Result<Opened, AudioError> {
-    let source = input.open()?;
-    let sink = output.open()?;
+fn open_both(
+    input: &AudioInput,
+    output: &AudioOutput,
+    channels: Channels,
+) -> Result<Opened, AudioError> {
+    let source = input.open_channels(channels)?;
+    let sink = output.open_channels(channels)?;
     Ok(Opened { source, sink })
 }
 
@@ -326,6 +356,7 @@ mod tests {
             record: None,
             tones: ToneChoice::default(),
             voice: VoiceChoice::default(),
+            stereo: false,
         }
     }
 
@@ -364,8 +395,12 @@ mod tests {
         let sink = AudioOutput::Null.open().unwrap();
         sounds.opened(call, Opened { source, sink });
         let loudest = |sounds: &mut Sounds, now| {
-            let (_, frame) = sounds.poll_captured(now).unwrap();
-            frame.iter().map(|sample| sample.unsigned_abs()).max()
+            let (_, captured) = sounds.poll_captured(now).unwrap();
+            captured
+                .frame
+                .iter()
+                .map(|sample| sample.unsigned_abs())
+                .max()
         };
         assert!(loudest(&mut sounds, now) > Some(8_000));
         assert_eq!(sounds.poll_captured(now), None);

@@ -5,7 +5,8 @@ use std::io::{BufWriter, Write};
 
 use ogg::{PacketWriteEndInfo, PacketWriter};
 
-use crate::codec::libopus::{Application, Channels, Encoder, Setting};
+use crate::Channels;
+use crate::codec::libopus::{Application, Encoder, Setting};
 use crate::{FRAME, SAMPLE_RATE};
 
 /// Samples of one side in one packet: 20 ms.

@@ -1,5 +1,6 @@
 use super::*;
-use crate::codec::libopus::{Channels, Decoder, Input};
+use crate::Channels;
+use crate::codec::libopus::{Decoder, Input};
 use crate::tone;
 
 /// A file of its own for each test.

@@ -9,6 +9,7 @@ use cpal::{Device, Host};
 
 use super::ladder::Ladder;
 use super::{Format, Health, Stream, find, formats, full_id, hosts, name, play};
+use crate::Channels;
 use crate::audio::{ChangeReason, DeviceChange, DeviceKind, OnChange};
 
 /// How often it is looked at whether the device still runs,
@@ -45,6 +46,11 @@ pub(super) trait Kind: Send + 'static {
     /// The owner's end of an open device.
     type Line: Send + 'static;
     const KIND: DeviceKind;
+
+    /// The channels that are wanted of a device.
+    fn channels(&self) -> Channels {
+        Channels::Mono
+    }
 
     /// Opens a device, without starting it.
     fn open(
@@ -274,7 +280,7 @@ impl<K: Kind> Shift<K> {
         health: &Arc<Health>,
     ) -> Result<(Stream, K::Line), String> {
         let mut reason = "it offers no format that is understood".to_owned();
-        for format in formats(device, K::KIND, period)? {
+        for format in formats(device, K::KIND, self.kind.channels(), period)? {
             let opened = self.kind.open(device, format, health);
             match opened.and_then(|(stream, line)| Ok((play(stream, health)?, line))) {
                 Ok(started) => return Ok(started),

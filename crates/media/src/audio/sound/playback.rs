@@ -14,7 +14,7 @@ use super::reserve::Reserve;
 use super::{Bell, Format, Health, OPENING};
 use crate::audio::rate::{Converter, TAPS};
 use crate::audio::{AudioError, DeviceKind, OnChange, Sink};
-use crate::{FRAME, SAMPLE_RATE};
+use crate::{Channels, FRAME, SAMPLE_RATE, Sides, mix};
 
 /// With more than this waiting, what is written is lost: the device stands still.
 const MOST_MS: u32 = 120;
@@ -51,12 +51,34 @@ struct Feed {
 /// The owner's end of an open device.
 pub(super) struct Line {
     ring: Producer<f32>,
+    /// The right side, where there is one, and the ring has the left.
+    right: Option<Right>,
     demand: Arc<Demand>,
     health: Arc<Health>,
     rate: u32,
     converter: Converter,
     /// Frames that were written, up to [`BEGINNING`].
     frames: u32,
+}
+
+/// The right side's way to the device: the same as the left one's.
+struct Right {
+    ring: Producer<f32>,
+    converter: Converter,
+    ready: Vec<f32>,
+}
+
+impl Right {
+    /// Beside a line to this rate.
+    fn new(rate: u32) -> Result<(Right, Consumer<f32>), String> {
+        let (ring, consumer) = RingBuffer::new((rate * RING_MS / 1_000) as usize);
+        let right = Right {
+            ring,
+            converter: converter(rate)?,
+            ready: Vec::with_capacity(8 * FRAME),
+        };
+        Ok((right, consumer))
+    }
 }
 
 /// What both ends know of the other.
@@ -82,17 +104,22 @@ impl Demand {
 /// Speakers, to the keeper.
 pub(super) struct Speakers {
     bell: Bell,
+    channels: Channels,
 }
 
 impl PlaybackDevice {
-    /// Opens the device of this id or name, or the default one. The bell rings when a frame is
-    /// wanted; `on_change` hears, on a thread of the device's own, when another device takes over.
+    /// Opens the device of this id or name, or the default one, for so many channels; one that has fewer
+    /// plays the mix. The bell rings when a frame is wanted; `on_change` hears, on a thread of the device's own, when another device takes over.
     pub fn open(
         name: Option<&str>,
+        channels: Channels,
         bell: &Bell,
         on_change: OnChange,
     ) -> Result<PlaybackDevice, AudioError> {
-        let kind = Speakers { bell: bell.clone() };
+        let kind = Speakers {
+            bell: bell.clone(),
+            channels,
+        };
         let (keeper, line) = Keeper::open(name, kind, on_change).map_err(AudioError::Output)?;
         let feed = Feed::new(line);
         Ok(PlaybackDevice { keeper, feed })
@@ -128,15 +155,31 @@ impl Feed {
         self.line.demand.period.load(Ordering::Relaxed) > 0 && !self.line.health.is_lost()
     }
 
-    /// A device that does not take its sound loses the frame.
     fn write(&mut self, frame: &[i16; FRAME]) {
+        self.put(frame, frame);
+    }
+
+    fn write_sides(&mut self, sides: &Sides) {
+        match self.line.right {
+            Some(_) => self.put(&sides[0], &sides[1]),
+            None => self.write(&mix(sides)),
+        }
+    }
+
+    /// A device that does not take its sound loses the frame. The right side counts where there is one.
+    fn put(&mut self, left: &[i16; FRAME], right: &[i16; FRAME]) {
         self.learn();
         if !self.runs() || self.waiting() > (self.line.rate * MOST_MS / 1_000) as usize {
             return;
         }
-        self.scaled.clear();
-        self.scaled
-            .extend(frame.iter().map(|&sample| f32::from(sample) / 32_768.0));
+        // The right one first: the device takes as much of it as there is of the left one.
+        if let Some(line) = &mut self.line.right {
+            scale(right, &mut self.scaled);
+            line.converter.push(&self.scaled, &mut line.ready);
+            let _ = line.ring.push_partial_slice(&line.ready);
+            line.ready.clear();
+        }
+        scale(left, &mut self.scaled);
         self.line.converter.push(&self.scaled, &mut self.ready);
         let _ = self.line.ring.push_partial_slice(&self.ready);
         self.ready.clear();
@@ -180,6 +223,12 @@ impl Feed {
     }
 }
 
+/// A frame at full scale 1.
+fn scale(frame: &[i16; FRAME], scaled: &mut Vec<f32>) {
+    scaled.clear();
+    scaled.extend(frame.iter().map(|&sample| f32::from(sample) / 32_768.0));
+}
+
 impl Sink for PlaybackDevice {
     /// Never waits.
     fn write(&mut self, frame: &[i16; FRAME]) -> Result<(), AudioError> {
@@ -187,8 +236,17 @@ impl Sink for PlaybackDevice {
         Ok(())
     }
 
+    fn write_sides(&mut self, sides: &Sides) -> Result<(), AudioError> {
+        self.feed().write_sides(sides);
+        Ok(())
+    }
+
     fn stretch(&mut self, relative: f64) {
-        self.feed().line.converter.trim(relative);
+        let line = &mut self.feed().line;
+        line.converter.trim(relative);
+        if let Some(right) = &mut line.right {
+            right.converter.trim(relative);
+        }
     }
 
     fn wants_frame(&mut self) -> Option<bool> {
@@ -210,6 +268,10 @@ impl Kind for Speakers {
     type Line = Line;
     const KIND: DeviceKind = DeviceKind::Output;
 
+    fn channels(&self) -> Channels {
+        self.channels
+    }
+
     fn open(
         &self,
         device: &Device,
@@ -217,7 +279,7 @@ impl Kind for Speakers {
         health: &Arc<Health>,
     ) -> Result<(cpal::Stream, Line), String> {
         let rate = format.config.sample_rate;
-        let (line, drain) = line(rate, format.config.channels, &self.bell, health)?;
+        let (line, drain) = self.line(rate, format.config.channels, health)?;
         let stream = device
             .build_output_stream_raw(
                 format.config,
@@ -237,12 +299,38 @@ impl Kind for Speakers {
         buffer: Duration,
         health: &Arc<Health>,
     ) -> Result<(super::pulse::Stream, Line), String> {
-        let (line, mut drain) = line(SAMPLE_RATE, 1, &self.bell, health)?;
+        let count = self.channels.count() as u16;
+        let (line, mut drain) = self.line(SAMPLE_RATE, count, health)?;
         let watched = Arc::clone(health);
         let fill = move |samples: &mut [f32]| drain.play(samples);
-        let stream = super::pulse::play(name, buffer, fill, move || watched.lose())?;
+        let lost = move || watched.lose();
+        let stream = super::pulse::play(name, self.channels, buffer, fill, lost)?;
         Ok((stream, line))
     }
+}
+
+impl Speakers {
+    /// For a device of this rate and so many channels: with both sides where it has them and they are
+    /// wanted.
+    fn line(
+        &self,
+        rate: u32,
+        channels: u16,
+        health: &Arc<Health>,
+    ) -> Result<(Line, Drain), String> {
+        let (mut line, mut drain) = line(rate, channels, &self.bell, health)?;
+        if self.channels == Channels::Stereo && channels > 1 {
+            let (right, consumer) = Right::new(rate)?;
+            line.right = Some(right);
+            drain.right = Some(consumer);
+        }
+        Ok((line, drain))
+    }
+}
+
+fn converter(rate: u32) -> Result<Converter, String> {
+    let taps = if rate == SAMPLE_RATE { FEW_TAPS } else { TAPS };
+    Converter::adjustable(SAMPLE_RATE, rate, FRAME / 4, taps)
 }
 
 /// A ring, and its two ends.
@@ -254,9 +342,9 @@ fn line(
 ) -> Result<(Line, Drain), String> {
     let (ring, consumer) = RingBuffer::new((rate * RING_MS / 1_000) as usize);
     let demand = Arc::new(Demand::default());
-    let taps = if rate == SAMPLE_RATE { FEW_TAPS } else { TAPS };
     let drain = Drain {
         ring: consumer,
+        right: None,
         channels: usize::from(channels).max(1),
         rate: rate.max(1),
         demand: Arc::clone(&demand),
@@ -267,10 +355,11 @@ fn line(
     };
     let line = Line {
         ring,
+        right: None,
         demand,
         health: Arc::clone(health),
         rate,
-        converter: Converter::adjustable(SAMPLE_RATE, rate, FRAME / 4, taps)?,
+        converter: converter(rate)?,
         frames: 0,
     };
     Ok((line, drain))
@@ -279,6 +368,8 @@ fn line(
 /// The device's end of the ring.
 struct Drain {
     ring: Consumer<f32>,
+    /// The right side; the ring has the left.
+    right: Option<Consumer<f32>>,
     channels: usize,
     rate: u32,
     demand: Arc<Demand>,
@@ -318,7 +409,9 @@ impl Drain {
         self.skip_old(wanted);
         let mut lacking = 0;
         for frame in samples.chunks_mut(self.channels) {
-            let sample = match self.ring.pop() {
+            let left = self.ring.pop();
+            let came = left.is_ok();
+            let sample = match left {
                 Ok(sample) => T::from_sample(sample),
                 Err(_) => {
                     lacking += 1;
@@ -326,6 +419,14 @@ impl Drain {
                 }
             };
             frame.fill(sample);
+            // The right side came before the left one did, so it is there.
+            if came
+                && let Some(right) = &mut self.right
+                && let Ok(sample) = right.pop()
+            {
+                let places = frame.iter_mut().skip(1).step_by(2);
+                places.for_each(|place| *place = T::from_sample(sample));
+            }
         }
         self.flowing |= lacking < wanted;
         if self.flowing && lacking > 0 {
@@ -343,9 +444,12 @@ impl Drain {
         let kept = self.demand.threshold();
         if apart > usual + STOOD_STILL
             && let Some(old) = self.ring.slots().checked_sub(kept)
-            && let Ok(old) = self.ring.read_chunk(old)
         {
-            old.commit_all();
+            for ring in std::iter::once(&mut self.ring).chain(&mut self.right) {
+                if let Ok(old) = ring.read_chunk(old) {
+                    old.commit_all();
+                }
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use pulseaudio::protocol::{
 };
 
 use super::OPENING;
-use crate::SAMPLE_RATE;
+use crate::{Channels, SAMPLE_RATE};
 
 /// What mixers show.
 const NAME: &str = "Ringtrue";
@@ -90,15 +90,17 @@ pub(super) fn record(
     Connection::open()?.record(source, take, lost)
 }
 
-/// Plays mono sound at [`SAMPLE_RATE`] to the sink of this name, whose server holds so much of it.
+/// Plays sound at [`SAMPLE_RATE`], of these channels in turns, to the sink of this name, whose server
+/// holds so much of it.
 /// Calls `fill` for each piece, and `lost` when the stream has ended.
 pub(super) fn play(
     sink: &str,
+    channels: Channels,
     buffer: Duration,
     fill: impl FnMut(&mut [f32]) + Send + 'static,
     lost: impl FnOnce() + Send + 'static,
 ) -> Result<Stream, String> {
-    Connection::open()?.play(sink, buffer, fill, lost)
+    Connection::open()?.play(sink, channels, buffer, fill, lost)
 }
 
 /// A microphone's buffer: as long as the server likes, so that it never throws sound away.
@@ -109,12 +111,13 @@ fn microphone_buffer() -> BufferAttr {
     }
 }
 
-/// A speaker's buffer of so many samples. When the sink has taken a period the rest of the buffer is
+/// A speaker's buffer of so many samples of each channel. When the sink has taken a period the rest of the buffer is
 /// the time in which we have to answer.
-fn speaker_buffer(samples: u32) -> BufferAttr {
+fn speaker_buffer(samples: u32, channels: Channels) -> BufferAttr {
+    let moment = (SAMPLE * channels.count()) as u32;
     BufferAttr {
-        target_length: samples * SAMPLE as u32,
-        minimum_request_length: samples_in(PERIOD) * SAMPLE as u32,
+        target_length: samples * moment,
+        minimum_request_length: samples_in(PERIOD) * moment,
         // What comes too late is left out: with any other value the server would wait for it, and
         // all that follows would be late from then on.
         pre_buffering: 0,
@@ -122,10 +125,10 @@ fn speaker_buffer(samples: u32) -> BufferAttr {
     }
 }
 
-fn format() -> SampleSpec {
+fn format(channels: Channels) -> SampleSpec {
     SampleSpec {
         format: SampleFormat::Float32Le,
-        channels: 1,
+        channels: channels.count() as u8,
         sample_rate: SAMPLE_RATE,
     }
 }
@@ -204,7 +207,7 @@ impl Connection {
         lost: impl FnOnce() + Send + 'static,
     ) -> Result<Stream, String> {
         let params = RecordStreamParams {
-            sample_spec: format(),
+            sample_spec: format(Channels::Mono),
             channel_map: ChannelMap::mono(),
             source_name: Some(c_string(source)?),
             buffer_attr: microphone_buffer(),
@@ -231,15 +234,19 @@ impl Connection {
     fn play(
         mut self,
         sink: &str,
+        channels: Channels,
         buffer: Duration,
         mut fill: impl FnMut(&mut [f32]) + Send + 'static,
         lost: impl FnOnce() + Send + 'static,
     ) -> Result<Stream, String> {
         let params = PlaybackStreamParams {
-            sample_spec: format(),
-            channel_map: ChannelMap::mono(),
+            sample_spec: format(channels),
+            channel_map: match channels {
+                Channels::Mono => ChannelMap::mono(),
+                Channels::Stereo => ChannelMap::stereo(),
+            },
             sink_name: Some(c_string(sink)?),
-            buffer_attr: speaker_buffer(samples_in(buffer)),
+            buffer_attr: speaker_buffer(samples_in(buffer), channels),
             flags: StreamFlags {
                 // The sink's own buffer holds a period then, and the whole of ours is beside it.
                 early_requests: true,
@@ -270,7 +277,7 @@ impl Connection {
                 asked = wanted;
                 let params = SetPlaybackStreamBufferAttrParams {
                     index,
-                    buffer_attr: speaker_buffer(wanted),
+                    buffer_attr: speaker_buffer(wanted, channels),
                     adjust_latency: false,
                     early_requests: true,
                 };

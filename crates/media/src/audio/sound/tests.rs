@@ -14,7 +14,8 @@ fn a_device_that_is_not_there_is_named_with_its_alternatives() {
     assert!(message.contains("no such microphone"), "{message}");
     assert!(message.contains("--audio-in"), "{message}");
     assert!(!message.contains('\n'), "{message}");
-    let Err(error) = PlaybackDevice::open(Some("no such speaker"), &bell, nobody()) else {
+    let (name, one) = (Some("no such speaker"), Channels::Mono);
+    let Err(error) = PlaybackDevice::open(name, one, &bell, nobody()) else {
         panic!("it was opened");
     };
     assert!(error.to_string().contains("--audio-out"), "{error}");

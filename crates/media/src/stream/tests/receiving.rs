@@ -29,7 +29,7 @@ fn another_source_takes_over_after_two_packets_in_a_row() {
 #[test]
 fn the_sender_may_change_its_codec_and_clock() {
     let (mut stream, now) = receiver();
-    let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
+    let mut opus = crate::codec::Encoder::new(Codec::Opus, true, Channels::Mono).unwrap();
     let mut tone = Tone::new(700.0);
     let mut heard = Vec::new();
     for n in 0..300u32 {
@@ -57,7 +57,7 @@ fn packets_under_old_terms_are_still_played() {
     config.receive = vec![(0, Codec::Pcmu), (8, Codec::Opus)];
     stream.renegotiate(now, config).unwrap();
     // 96 is not in the new terms; 8 has another meaning, in which it is no Opus packet.
-    let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
+    let mut opus = crate::codec::Encoder::new(Codec::Opus, true, Channels::Mono).unwrap();
     let payload = encoded(&mut opus, &mut Tone::new(700.0));
     stream.handle_rtp(now, &rtp(1, 1, 960, 96, &payload));
     assert_eq!(stream.stats().rx_packets, 1);
@@ -107,7 +107,7 @@ fn a_collision_of_ssrcs_is_resolved_once() {
 #[test]
 fn no_flipped_bit_and_no_truncation_panics() {
     let (mut stream, now) = receiver();
-    let mut opus = crate::codec::Encoder::new(Codec::Opus, true).unwrap();
+    let mut opus = crate::codec::Encoder::new(Codec::Opus, true, Channels::Mono).unwrap();
     let payload = encoded(&mut opus, &mut Tone::new(300.0));
     let mut extended = rtp(1, 1, 960, 96, &payload[..20]);
     extended[0] |= 0x31;

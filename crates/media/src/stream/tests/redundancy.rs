@@ -78,7 +78,7 @@ fn a_browsers_redundancy_is_taken_and_answered_in_kind() {
     };
     let now = Instant::now();
     let mut stream = MediaStream::new(config, 5, now, UNIX_EPOCH).unwrap();
-    let mut opus = crate::codec::Encoder::new(Codec::Opus, false).unwrap();
+    let mut opus = crate::codec::Encoder::new(Codec::Opus, false, Channels::Mono).unwrap();
     let mut tone = Tone::new(500.0);
     let (mut before, mut heard) = (Vec::new(), Vec::new());
     for n in 0..300u32 {

@@ -13,14 +13,27 @@ struct Desk {
     /// When the driver that was woken gets to it.
     answer_at: Option<Duration>,
     played: Vec<f32>,
+    /// The driver has two sides.
+    sides: bool,
+    /// What the device took for its second channel.
+    played_right: Vec<f32>,
     spoken: usize,
 }
 
 impl Desk {
     /// A device that takes 5 ms at a time by a clock so many parts per million off.
     fn new(rate: u32, ppm: f64) -> Desk {
+        Desk::with(Channels::Mono, 2, rate, ppm)
+    }
+
+    /// A device of so many channels, for sound of so many.
+    fn with(channels: Channels, count: u16, rate: u32, ppm: f64) -> Desk {
         let health = Arc::new(Health::in_virtual_time());
-        let (line, drain) = line(rate, 2, &Bell::silent(), &health).unwrap();
+        let speakers = Speakers {
+            bell: Bell::silent(),
+            channels,
+        };
+        let (line, drain) = speakers.line(rate, count, &health).unwrap();
         let period = Duration::from_millis(5).div_f64(1.0 + ppm / 1e6);
         Desk {
             feed: Feed::new(line),
@@ -32,6 +45,8 @@ impl Desk {
             next_call: period,
             answer_at: None,
             played: Vec::new(),
+            sides: channels == Channels::Stereo,
+            played_right: Vec::new(),
             spoken: 0,
         }
     }
@@ -51,9 +66,12 @@ impl Desk {
         self.now = self.next_call;
         self.next_call += self.period;
         self.health.set_time(self.now);
-        let mut samples = vec![0.0f32; self.piece * 2];
+        let channels = self.drain.channels;
+        let mut samples = vec![0.0f32; self.piece * channels];
         self.drain.play(&mut samples);
-        self.played.extend(samples.iter().step_by(2));
+        self.played.extend(samples.iter().step_by(channels));
+        let right = samples.iter().skip(channels - 1).step_by(channels);
+        self.played_right.extend(right);
         if self.feed.wants_frame() && self.answer_at.is_none() {
             self.answer_at = Some(self.now + answering);
         }
@@ -61,12 +79,18 @@ impl Desk {
     }
 
     fn speak(&mut self) {
-        let frame = std::array::from_fn(|index| {
-            let at = (self.spoken + index) as f64 / f64::from(SAMPLE_RATE);
-            (8_000.0 * (std::f64::consts::TAU * 440.0 * at).sin()) as i16
-        });
+        let said = |hz: f64| {
+            std::array::from_fn(|index| {
+                let at = (self.spoken + index) as f64 / f64::from(SAMPLE_RATE);
+                (8_000.0 * (std::f64::consts::TAU * hz * at).sin()) as i16
+            })
+        };
+        let sides = [said(440.0), said(880.0)];
         self.spoken += FRAME;
-        self.feed.write(&frame);
+        match self.sides {
+            true => self.feed.write_sides(&sides),
+            false => self.feed.write(&sides[0]),
+        }
     }
 
     fn dry(&self) -> usize {
@@ -145,5 +169,46 @@ fn other_rates_and_trimmed_sound_stay_a_tone() {
         let report = crate::tone::measure(&samples, tone, rate, 0.2);
         assert!(report.seconds > 2.9, "{rate} {stretch}: {report:?}");
         assert_eq!(report.longest_gap_ms, 0.0, "{rate} {stretch}: {report:?}");
+    }
+}
+
+/// Both sides stay beside each other to the sample, also when the device or its driver stood still.
+#[test]
+fn sides_are_played_apart_by_devices_of_two_channels_and_mixed_by_others() {
+    for (count, rate) in [
+        (2, SAMPLE_RATE),
+        (2, 44_100),
+        (6, SAMPLE_RATE),
+        (1, SAMPLE_RATE),
+    ] {
+        let mut desk = Desk::with(Channels::Stereo, count, rate, 50.0);
+        desk.most_waiting(300, |step| micros(if step == 200 { 60_000 } else { 300 }));
+        // The device itself stands still, and what was written meanwhile is left out of both.
+        desk.next_call += Duration::from_millis(80);
+        desk.most_waiting(1_000, |_| micros(300));
+        let tail = |played: &[f32]| -> Vec<i16> {
+            let tail = played[played.len() - rate as usize..].iter();
+            tail.map(|&sample| (sample * 32_767.0) as i16).collect()
+        };
+        let left = tail(&desk.played);
+        let at = |sound: &[i16], hz| crate::tone::level_at(sound, hz, rate);
+        if count == 1 {
+            assert!(at(&left, 440.0) > 0.1 && at(&left, 880.0) > 0.1);
+            continue;
+        }
+        let line = desk.feed.line.right.as_ref().unwrap();
+        let waiting = line.ring.buffer().capacity() - line.ring.slots();
+        assert_eq!(waiting, desk.feed.waiting(), "{count} {rate}");
+        assert!(
+            at(&left, 440.0) > 0.2 && at(&left, 880.0) < 0.01,
+            "{count} {rate}"
+        );
+        if count == 2 {
+            let right = tail(&desk.played_right);
+            assert!(
+                at(&right, 880.0) > 0.2 && at(&right, 440.0) < 0.01,
+                "{rate}"
+            );
+        }
     }
 }

@@ -176,7 +176,7 @@ fn a_speaker_answers_every_request_in_full() {
                 said += 1.0;
             }
         };
-        connect(socket)?.play("ear", 10 * MS, fill, || ())
+        connect(socket)?.play("ear", Channels::Mono, 10 * MS, fill, || ())
     });
     let params = server.take_speaker(960);
     assert_eq!(params.sink_name.as_deref(), Some(c"ear"));

@@ -87,20 +87,21 @@ impl OpusEncoder {
         let complexity = settings.complexity.min(10);
         self.encoder.set(Setting::Complexity, complexity.into())?;
         self.encoder.set(Setting::Vbr, (!settings.cbr).into())?;
-        if let Some(most) = settings.max_bitrate {
-            // RFC 7587 section 6.1: from 6000 on, or it is no sensible rate.
-            self.most = i32::try_from(most).unwrap_or(i32::MAX).max(6_000);
+        // RFC 7587 section 6.1: from 6000 on, or it is no sensible rate.
+        let most = settings.max_bitrate.map_or(i32::MAX, |most| {
+            i32::try_from(most).unwrap_or(i32::MAX).max(6_000)
+        });
+        if most != self.most {
+            self.most = most;
             self.set_bitrate(first_bitrate(self.channels))?;
         }
-        if let Some(rate) = settings.max_playback_rate {
-            // RFC 7587 section 3.1.1, table 1; never more than we send anyway.
-            let bandwidth = match rate {
-                ..12_000 => Bandwidth::Narrow,
-                12_000..16_000 => Bandwidth::Medium,
-                _ => Bandwidth::Wide,
-            };
-            self.encoder.set(Setting::MaxBandwidth, bandwidth as i32)?;
-        }
+        // RFC 7587 section 3.1.1, table 1; never more than we send anyway.
+        let bandwidth = match settings.max_playback_rate {
+            Some(..12_000) => Bandwidth::Narrow,
+            Some(12_000..16_000) => Bandwidth::Medium,
+            _ => Bandwidth::Wide,
+        };
+        self.encoder.set(Setting::MaxBandwidth, bandwidth as i32)?;
         Ok(())
     }
 
@@ -534,6 +535,29 @@ mod tests {
         };
         let (aa, bb) = (product(a, mean_a, a, mean_a), product(b, mean_b, b, mean_b));
         product(a, mean_a, b, mean_b) / (aa * bb).sqrt().max(1.0)
+    }
+
+    #[test]
+    fn what_the_peer_does_not_limit_any_more_is_not_limited() {
+        let limited = OpusSettings {
+            max_bitrate: Some(8_000),
+            max_playback_rate: Some(8_000),
+            ..OpusSettings::default()
+        };
+        let sent = |terms: &[&OpusSettings]| -> usize {
+            let mut encoder = OpusEncoder::new(true, Channels::Mono).unwrap();
+            for terms in terms {
+                encoder.configure(terms).unwrap();
+            }
+            let voice = voice(100);
+            voice
+                .iter()
+                .map(|part| encode(&mut encoder, part).len())
+                .sum()
+        };
+        let free = OpusSettings::default();
+        assert!(sent(&[&limited]) < sent(&[&free]) / 2);
+        assert_eq!(sent(&[&limited, &free]), sent(&[&free]));
     }
 
     #[test]

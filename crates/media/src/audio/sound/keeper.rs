@@ -36,7 +36,7 @@ const CAPTURE_PATIENCE: u32 = 4;
 const PLAYBACK_PATIENCE: u32 = 2;
 /// How much sound PulseAudio keeps for a speaker (milliseconds): it changes that without a break.
 #[cfg(target_os = "linux")]
-const PULSE_BUFFERS: [u64; 8] = [6, 8, 10, 13, 17, 22, 30, 40];
+const PULSE_BUFFERS: [u64; 9] = [5, 6, 8, 10, 13, 17, 22, 30, 40];
 /// The step that it begins with.
 #[cfg(target_os = "linux")]
 const PULSE_FIRST: usize = 1;

@@ -38,7 +38,7 @@ const COMMANDS: u32 = u32::MAX;
 const LONGEST: u32 = MAX_MEMBLOCKQ_LENGTH as u32;
 const SAMPLE: usize = size_of::<f32>();
 /// How much sound a microphone's server hands over at a time, and how much a speaker's asks for.
-const PERIOD: Duration = Duration::from_millis(2);
+const PERIOD: Duration = Duration::from_micros(1_500);
 
 /// A stream that runs until this is dropped.
 #[derive(Debug)]

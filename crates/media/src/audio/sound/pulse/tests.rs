@@ -135,7 +135,7 @@ fn with_microphone(version: u16) -> (Server, Microphone) {
     let client = std::thread::spawn(move || microphone(socket));
     let params = server.take_microphone();
     assert_eq!(params.source_name.as_deref(), Some(c"mouth"));
-    assert_eq!(params.buffer_attr.fragment_size, 96 * 4);
+    assert_eq!(params.buffer_attr.fragment_size, 72 * 4);
     assert!(params.flags.adjust_latency && !params.flags.start_corked);
     (server, client.join().unwrap())
 }
@@ -180,7 +180,7 @@ fn a_speaker_answers_every_request_in_full() {
     });
     let params = server.take_speaker(960);
     assert_eq!(params.sink_name.as_deref(), Some(c"ear"));
-    assert_eq!(params.buffer_attr.minimum_request_length, 96 * 4);
+    assert_eq!(params.buffer_attr.minimum_request_length, 72 * 4);
     assert_eq!(params.buffer_attr.target_length, 480 * 4);
     assert_eq!(params.buffer_attr.pre_buffering, 0);
     assert_eq!(server.piece().len(), 240);

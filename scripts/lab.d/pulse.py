@@ -69,12 +69,13 @@ class SoundCheck:
     def serve_by_pipewire(self):
         self.environment["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={self.directory}/bus"
         self.start("dbus", "dbus-daemon", "--session", "--nofork", f"--address=unix:path={self.directory}/bus")
-        for server, socket in (("pipewire", "pipewire-0"), ("wireplumber", None), ("pipewire-pulse", "pulse/native")):
+        for server, socket in (("pipewire", "pipewire-0"), ("pipewire-pulse", "pulse/native")):
             self.start(server, server)
             for _ in range(100):
-                if socket and (self.directory / socket).exists():
+                if (self.directory / socket).exists():
                     break
-                time.sleep(0.01)
+                time.sleep(0.1)
+        self.start("wireplumber", "wireplumber")
         for sink in SINKS:
             self.ask("load-module", "module-null-sink", f"sink_name={sink}", "rate=48000", "channels=1")
         self.await_sinks("pipewire-pulse")

@@ -51,6 +51,12 @@ pub fn mix([left, right]: &Sides) -> [i16; FRAME] {
     mixed
 }
 
+/// Both sides in turns, as they lie inside a stream and in files.
+pub(crate) fn interleaved([left, right]: &Sides) -> impl Iterator<Item = i16> {
+    let pairs = left.iter().zip(right);
+    pairs.flat_map(|(left, right)| [*left, *right])
+}
+
 /// The mean of both.
 pub(crate) fn middle(left: i16, right: i16) -> i16 {
     ((i32::from(left) + i32::from(right)) / 2) as i16

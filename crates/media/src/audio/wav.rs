@@ -8,6 +8,7 @@ use hound::{SampleFormat, WavIntoSamples, WavReader, WavSpec, WavWriter};
 
 use super::rate::Converter;
 use super::{AudioError, Sink, Source};
+use crate::channels::interleaved;
 use crate::{Channels, FRAME, SAMPLE_RATE, Sides, mix};
 
 /// Samples of the file that are read at a time: 10 ms at 48 kHz.
@@ -210,13 +211,9 @@ impl Sink for WavSink {
     }
 
     fn write_sides(&mut self, sides: &Sides) -> Result<(), AudioError> {
-        let [left, right] = sides;
         match self.channels {
             Channels::Mono => self.write(&mix(sides)),
-            Channels::Stereo => {
-                let both = left.iter().zip(right);
-                self.append(both.flat_map(|(&left, &right)| [left, right]))
-            }
+            Channels::Stereo => self.append(interleaved(sides)),
         }
     }
 

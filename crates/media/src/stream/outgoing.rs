@@ -162,14 +162,9 @@ impl Outgoing {
     /// The same of both sides.
     pub(super) fn capture_sides(&mut self, now: Instant, sides: &Sides) {
         self.hear(now);
-        let [left, right] = sides;
         match self.channels {
             Channels::Mono => self.pending.extend_from_slice(&channels::mix(sides)),
-            Channels::Stereo => {
-                let both = left.iter().zip(right);
-                let both = both.flat_map(|(&left, &right)| [left, right]);
-                self.pending.extend(both);
-            }
+            Channels::Stereo => self.pending.extend(channels::interleaved(sides)),
         }
     }
 

@@ -37,9 +37,9 @@ const PLAYBACK_PATIENCE: u32 = 2;
 /// How much sound PulseAudio keeps for a speaker (milliseconds): it changes that without a break.
 #[cfg(target_os = "linux")]
 const PULSE_BUFFERS: [u64; 9] = [5, 6, 8, 10, 13, 17, 22, 30, 40];
-/// The step that it begins with.
+/// What it begins with.
 #[cfg(target_os = "linux")]
-const PULSE_FIRST: usize = 1;
+const PULSE_FIRST: Duration = Duration::from_millis(6);
 
 /// What microphones and speakers differ in.
 pub(super) trait Kind: Send + 'static {
@@ -94,7 +94,6 @@ impl<L: Send + 'static> Keeper<L> {
                 hosts: hosts(),
                 open: None,
                 ladder: None,
-                began: Instant::now(),
                 looked: Instant::now(),
                 lines: give,
                 on_change,
@@ -129,8 +128,6 @@ struct Shift<K: Kind> {
     open: Option<Open>,
     /// How long the open device's buffer is.
     ladder: Option<Ladder>,
-    /// When the ladder's clock was zero.
-    began: Instant,
     looked: Instant,
     lines: Sender<K::Line>,
     on_change: OnChange,
@@ -140,7 +137,6 @@ struct Shift<K: Kind> {
 struct Open {
     /// Held for its callbacks too: dropping it closes the device.
     stream: Stream,
-    way: Way,
     health: Arc<Health>,
     id: String,
     /// It is the one that the user named.
@@ -224,16 +220,14 @@ impl<K: Kind> Shift<K> {
     fn take(&mut self, device: &Device) -> Result<String, String> {
         let shown = name(device).unwrap_or_default();
         let way = Way::of(device);
-        let buffers = way.buffers(K::KIND);
-        let before = self.ladder.as_ref().map(Ladder::step);
-        let ladder = way.ladder(buffers.len(), before);
-        let health = Arc::new(Health::new(buffers));
-        let reason = match self.start(device, &way, ladder.step(), &health) {
+        let before = self.ladder.as_ref().map(Ladder::buffer);
+        let ladder = way.ladder(K::KIND, before);
+        let health = Arc::new(Health::new(ladder.buffers().to_vec()));
+        let reason = match self.start(device, &way, ladder.buffer(), &health) {
             Ok((stream, line)) => {
                 let before = self.open.replace(Open {
                     stream,
                     health,
-                    way,
                     id: full_id(device).unwrap_or_default(),
                     wanted: self.is_wanted(device),
                 });
@@ -241,7 +235,6 @@ impl<K: Kind> Shift<K> {
                     close(before);
                 }
                 self.ladder = Some(ladder);
-                self.began = Instant::now();
                 // Without an owner the thread ends soon.
                 let _ = self.lines.send(line);
                 return Ok(super::id(device).unwrap_or(shown));
@@ -259,14 +252,13 @@ impl<K: Kind> Shift<K> {
         &self,
         device: &Device,
         way: &Way,
-        step: usize,
+        buffer: Duration,
         health: &Arc<Health>,
     ) -> Result<(Stream, K::Line), String> {
         match way {
-            Way::Cpal => self.start_by_cpal(device, nth(periods(K::KIND), step), health),
+            Way::Cpal => self.start_by_cpal(device, buffer / patience(K::KIND), health),
             #[cfg(target_os = "linux")]
             Way::Pulse(name) => {
-                let buffer = nth(&way.buffers(K::KIND), step);
                 let (stream, line) = self.kind.start_on_pulse(name, buffer, health)?;
                 Ok((Stream::Pulse(stream), line))
             }
@@ -296,16 +288,14 @@ impl<K: Kind> Shift<K> {
             return;
         };
         let late = open.health.take_late();
-        let Some(step) = ladder.watch(self.began.elapsed(), &late) else {
+        let Some(buffer) = ladder.watch(Instant::now(), &late) else {
             return;
         };
+        tracing::debug!(device = open.id, ?buffer, "another buffer");
         #[cfg(target_os = "linux")]
         if let Stream::Pulse(stream) = &open.stream {
-            let buffer = nth(&open.way.buffers(K::KIND), step);
-            tracing::debug!(device = open.id, ?buffer, "another buffer");
             return stream.set_buffer(buffer);
         }
-        tracing::debug!(device = open.id, step, "a longer period");
         let id = open.id.clone();
         let device = self.best().ok();
         if let Some(device) = device.filter(|device| full_id(device) == Some(id)) {
@@ -340,32 +330,26 @@ impl Way {
         Way::Cpal
     }
 
-    /// How long the device's buffer may last, a longer one with each step. (PulseAudio's for a
-    /// microphone always has room.)
-    fn buffers(&self, kind: DeviceKind) -> Vec<Duration> {
-        let patience = match kind {
-            DeviceKind::Input => CAPTURE_PATIENCE,
-            DeviceKind::Output => PLAYBACK_PATIENCE,
-        };
-        match (self, kind) {
-            (Way::Cpal, _) => periods(kind)
-                .iter()
-                .map(|period| *period * patience)
-                .collect(),
-            #[cfg(target_os = "linux")]
-            (Way::Pulse(_), DeviceKind::Input) => Vec::new(),
-            #[cfg(target_os = "linux")]
-            (Way::Pulse(_), DeviceKind::Output) => PULSE_BUFFERS.map(Duration::from_millis).into(),
-        }
-    }
-
-    /// A ladder of so many steps, from the one on that was `before`.
-    fn ladder(&self, steps: usize, before: Option<usize>) -> Ladder {
+    /// The buffers to choose from, and where to begin: with one that is as long as that of the device
+    /// before, if there was one.
+    fn ladder(&self, kind: DeviceKind, before: Option<Duration>) -> Ladder {
+        let now = Instant::now();
         match self {
-            // To be opened anew is heard: that is too much for less delay.
-            Way::Cpal => Ladder::new(steps, before.unwrap_or(0)).that_stays_up(),
+            Way::Cpal => {
+                let buffers = periods(kind).iter().map(|period| *period * patience(kind));
+                let ladder = Ladder::new(now, buffers.collect(), before.unwrap_or_default());
+                // To be opened anew is heard: that is too much for less delay.
+                ladder.that_stays_up()
+            }
             #[cfg(target_os = "linux")]
-            Way::Pulse(_) => Ladder::new(steps, before.unwrap_or(PULSE_FIRST)),
+            Way::Pulse(_) => {
+                let buffers = match kind {
+                    // There is always room for a microphone's sound.
+                    DeviceKind::Input => Vec::new(),
+                    DeviceKind::Output => PULSE_BUFFERS.map(Duration::from_millis).into(),
+                };
+                Ladder::new(now, buffers, before.unwrap_or(PULSE_FIRST))
+            }
         }
     }
 }
@@ -384,10 +368,11 @@ fn periods(kind: DeviceKind) -> &'static [Duration] {
     }
 }
 
-/// The time of this number, or the longest one.
-fn nth(times: &[Duration], number: usize) -> Duration {
-    let time = times.get(number).or(times.last());
-    time.copied().unwrap_or_default()
+fn patience(kind: DeviceKind) -> u32 {
+    match kind {
+        DeviceKind::Input => CAPTURE_PATIENCE,
+        DeviceKind::Output => PLAYBACK_PATIENCE,
+    }
 }
 
 /// Closes a device without waiting for it: cpal waits for a server's word about a stream that the

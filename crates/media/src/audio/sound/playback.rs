@@ -109,7 +109,8 @@ pub(super) struct Speakers {
 
 impl PlaybackDevice {
     /// Opens the device of this id or name, or the default one, for so many channels; one that has fewer
-    /// plays the mix. The bell rings when a frame is wanted; `on_change` hears, on a thread of the device's own, when another device takes over.
+    /// plays the mix. The bell rings when a frame is wanted; `on_change` hears, on a thread of the device's
+    /// own, when another device takes over.
     pub fn open(
         name: Option<&str>,
         channels: Channels,

@@ -91,8 +91,7 @@ pub(super) fn record(
 }
 
 /// Plays sound at [`SAMPLE_RATE`], of these channels in turns, to the sink of this name, whose server
-/// holds so much of it.
-/// Calls `fill` for each piece, and `lost` when the stream has ended.
+/// holds so much of it. Calls `fill` for each piece, and `lost` when the stream has ended.
 pub(super) fn play(
     sink: &str,
     channels: Channels,
@@ -111,8 +110,8 @@ fn microphone_buffer() -> BufferAttr {
     }
 }
 
-/// A speaker's buffer of so many samples of each channel. When the sink has taken a period the rest of the buffer is
-/// the time in which we have to answer.
+/// A speaker's buffer of so many samples of each channel. When the sink has taken a period, the rest of
+/// the buffer is the time in which we have to answer.
 fn speaker_buffer(samples: u32, channels: Channels) -> BufferAttr {
     let moment = (SAMPLE * channels.count()) as u32;
     BufferAttr {
@@ -173,11 +172,10 @@ impl Connection {
     }
 
     fn greet(socket: UnixStream, cookie: Vec<u8>) -> Result<Connection, String> {
-        let patience = |socket: &UnixStream| {
-            socket.set_read_timeout(Some(OPENING))?;
-            socket.set_write_timeout(Some(OPENING))
-        };
-        patience(&socket).map_err(|error| error.to_string())?;
+        socket
+            .set_read_timeout(Some(OPENING))
+            .and_then(|()| socket.set_write_timeout(Some(OPENING)))
+            .map_err(|error| error.to_string())?;
         let mut connection = Connection {
             socket: BufReader::new(socket),
             version: MAX_VERSION,
